@@ -1,0 +1,354 @@
+"""The pose of a uniformly coloured cube resting on a table, from one image.
+
+The cube's silhouette is cut out by colour, its outline is located to a fraction of a pixel, and
+position and yaw are the least-squares fit of the projected cube's outline to it (Gauss-Newton on
+point-to-line distances, as in model-based contour tracking: Harris and Stennett, RAPID, 1990;
+Drummond and Cipolla, PAMI 2002). Known size and known resting height leave three unknowns, so a
+whole silhouette over-determines them by far, and what doesn't fit is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rl_robot.perception.camera import CameraModel
+
+if TYPE_CHECKING:
+    from rl_robot.robots.description import Camera
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Detection:
+    """A block seen well enough to trust.
+
+    position: (3,) centre in the base frame (m). yaw: rad in (-pi/4, pi/4], a cube looks the same
+    every quarter turn. visible_fraction: the part of its silhouette that was seen, 0 to 1.
+    """
+
+    position: Array
+    yaw: float
+    visible_fraction: float
+
+
+@dataclass(frozen=True)
+class ColourRange:
+    """The colours that belong to an object: hue (degrees, +- tolerance) and minima in 0 to 1."""
+
+    hue: float = 0.0
+    hue_tolerance: float = 18.0
+    min_saturation: float = 0.45
+    min_value: float = 0.08
+
+
+@dataclass(frozen=True)
+class Trust:
+    """When a fitted pose is believed.
+
+    max_residual: root mean square distance of the outline from the fit (px).
+    max_edge_offset: mean distance along any one edge (px); a hidden side shows up here.
+    max_height_error: how far from resting the block may look (m); a lifted block shows up here.
+    min_visible: part of the silhouette that must have the block's colour.
+    min_outline: part of the silhouette's outline that must have been found.
+    max_stray: block-coloured pixels outside the fit, as a part of the silhouette.
+    """
+
+    max_residual: float = 0.8
+    max_edge_offset: float = 0.7
+    max_height_error: float = 0.008
+    min_visible: float = 0.94
+    min_outline: float = 0.9
+    max_stray: float = 0.03
+
+
+_SIGNS = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], dtype=float)
+_DIRECTIONS = np.column_stack([f(np.arange(24) * np.pi / 12) for f in (np.cos, np.sin)])
+_START_YAWS = np.arange(9) * (np.pi / 18)
+_MAX_ITERATIONS = 8
+_INLIER_PX = 2.5
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A pose (x, y, yaw) with the outline it predicts and how the points lie to it."""
+
+    pose: Array  # (3,)
+    outline: Array  # (m, 2) corners of the silhouette, px
+    edge: NDArray[np.intp]  # (n,) the outline's edge each point belongs to
+    along: Array  # (n,) where along it, 0 to 1
+    residual: Array  # (n,) px, outward positive
+    height_error: float  # m
+
+
+class BlockDetector:
+    """Finds the one block of a colour; stateless, so equal images give equal answers."""
+
+    def __init__(
+        self,
+        camera: Camera,
+        *,
+        size: float = 0.04,
+        colour: ColourRange | None = None,
+        table_height: float = 0.0,
+        trust: Trust | None = None,
+    ) -> None:
+        """size: the cube's edge (m). table_height: z of what it rests on, base frame (m)."""
+        self._camera = CameraModel(camera)
+        self._size = float(size)
+        self._colour = colour or ColourRange()
+        self._height = float(table_height) + self._size / 2
+        self._trust = trust or Trust()
+        self._corners = _SIGNS * (self._size / 2)
+        angles = np.radians(self._colour.hue) - np.radians([0.0, 120.0, 240.0])
+        # How much of the block's hue a pixel holds: 0 for any grey, linear in its RGB.
+        self._chroma = np.cos(angles).astype(np.float32)[None]
+        self._stride = max(1, self._camera.width // 80)
+
+    def detect(self, rgb: NDArray[np.uint8]) -> Detection | None:
+        """Return the block's pose, or None when it is hidden or seen too badly to trust.
+
+        rgb: (height, width, 3) uint8, the camera's size, else ValueError.
+        """
+        expected = (self._camera.height, self._camera.width, 3)
+        if rgb.shape != expected or rgb.dtype != np.uint8:
+            raise ValueError(f"expected a uint8 image {expected}, not {rgb.dtype} {rgb.shape}")
+        window = self._window(rgb)
+        if window is None:
+            return None
+        left, top, right, bottom = window
+        crop = np.ascontiguousarray(rgb[top:bottom, left:right])
+        mask = self._mask(crop)
+        points = self._outline_points(crop, mask)
+        if len(points) < 24:
+            return None
+        points = self._camera.undistort(points + (left, top))
+        fit = self._fit(points)
+        if fit is None:
+            return None
+        return self._judge(fit, mask, (left, top))
+
+    def _mask(self, rgb: NDArray[np.uint8]) -> Mask:
+        """Return (h, w) uint8, 255 where the colour is the block's."""
+        hsv = cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV_FULL)  # every channel 0 to 255
+        colour = self._colour
+        low = (colour.hue - colour.hue_tolerance) % 360 * (256 / 360)
+        width = 2 * colour.hue_tolerance * (256 / 360)
+        floor = (255 * colour.min_saturation, 255 * colour.min_value)
+        mask = cv2.inRange(hsv, (low, *floor), (low + width, 255, 255))
+        if low + width > 255:  # the range wraps around red
+            mask |= cv2.inRange(hsv, (0, *floor), (low + width - 256, 255, 255))
+        return np.asarray(mask, dtype=np.uint8)
+
+    def _window(self, rgb: NDArray[np.uint8]) -> tuple[int, int, int, int] | None:
+        """Return the part of the image (left, top, right, bottom) that surely holds the block."""
+        step = self._stride
+        coarse = self._mask(np.ascontiguousarray(rgb[step // 2 :: step, step // 2 :: step]))
+        count, _, stats, centres = cv2.connectedComponentsWithStats(coarse)
+        if count < 2:
+            return None
+        largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+        centre = centres[largest] * step + step // 2
+        place = self._camera.on_plane(centre, self._height)[0]
+        if not np.isfinite(place).all():
+            return None
+        depth = float((place - self._camera.origin) @ self._camera.rotation[:, 2])
+        focal = float(self._camera.matrix[0, 0])
+        reach = 1.1 * math.sqrt(3) * self._size * focal / max(depth, self._size)
+        left, top = (max(0, int(c - reach)) for c in centre)
+        right = min(self._camera.width, int(centre[0] + reach) + 1)
+        bottom = min(self._camera.height, int(centre[1] + reach) + 1)
+        return left, top, right, bottom
+
+    def _outline_points(self, crop: NDArray[np.uint8], mask: Mask) -> Array:
+        """Return the mask's border (n, 2) in crop pixels, to a fraction of a pixel.
+
+        Between a pixel inside and its neighbour outside, the border is where the chroma falls to
+        halfway between its values one pixel further in and one further out.
+        """
+        chroma = cv2.transform(crop.astype(np.float32), self._chroma)
+        inside = mask > 0
+        found = []
+        for axis in (0, 1):
+            values = np.moveaxis(chroma, axis, 1)
+            flags = np.moveaxis(inside, axis, 1)
+            rows, columns = np.nonzero(flags[:, 2:-1] != flags[:, 1:-2])
+            columns = columns + 1  # the pixel before the change
+            direction = np.where(flags[rows, columns], 1, -1)  # from inside to outside
+            inner = np.where(direction > 0, columns, columns + 1)
+            deep = values[rows, inner - direction]
+            near = values[rows, inner]
+            beyond = values[rows, inner + direction]
+            far = values[rows, np.clip(inner + 2 * direction, 0, values.shape[1] - 1)]
+            half = (deep + far) / 2
+            fall = np.where(near >= half, near - beyond, deep - near)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                shift = np.where(fall > 0, (near - half) / fall, 0.5)
+            position = inner + direction * np.clip(shift, -1, 2)
+            pair = (position, rows) if axis == 1 else (rows, position)
+            found.append(np.column_stack(pair))
+        return np.concatenate(found).astype(float)
+
+    def _project(self, pose: Array) -> tuple[Array, Array]:
+        """Return the corners' ideal pixels (8, 2) and their derivatives (8, 2, 4).
+
+        pose: x, y, yaw. The derivatives are by x, y, yaw and height.
+        """
+        cosine, sine = math.cos(pose[2]), math.sin(pose[2])
+        turned = self._corners @ np.array([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]])
+        moved = turned + (pose[0], pose[1], self._height)
+        homogeneous = moved @ self._camera.linear.T + self._camera.offset
+        depth = homogeneous[:, 2:]
+        pixels = homogeneous[:, :2] / depth
+        change = np.empty((8, 3, 4))
+        change[:, :, 0] = self._camera.linear[:, 0]
+        change[:, :, 1] = self._camera.linear[:, 1]
+        change[:, :, 3] = self._camera.linear[:, 2]
+        across = np.column_stack((-turned[:, 1], turned[:, 0]))
+        change[:, :, 2] = across @ self._camera.linear[:, :2].T
+        derivative = (change[:, :2] - pixels[:, :, None] * change[:, 2:]) / depth[:, :, None]
+        return pixels, derivative
+
+    def _start(self, points: Array) -> Array:
+        """Return a first pose (3,): the yaw whose silhouette is as wide in every direction."""
+        supports = (points @ _DIRECTIONS.T).max(axis=0)
+        middle = (points.min(axis=0) + points.max(axis=0)) / 2
+        homogeneous = np.array([middle[0], middle[1], 1.0])
+        ray = np.linalg.solve(self._camera.linear, homogeneous)
+        place = self._camera.origin + ray * (self._height - self._camera.origin[2]) / ray[2]
+        best, best_error = np.zeros(3), math.inf
+        for yaw in _START_YAWS:
+            pose = np.array([place[0], place[1], yaw])
+            pixels, _ = self._project(pose)
+            gap = supports - (pixels @ _DIRECTIONS.T).max(axis=0)
+            shift = gap @ _DIRECTIONS * (2 / len(_DIRECTIONS))
+            error = float(np.square(gap - _DIRECTIONS @ shift).sum())
+            if error < best_error:
+                best, best_error = pose, error
+        return best
+
+    def _fit(self, points: Array) -> _Fit | None:
+        """Return the least-squares pose for outline points (n, 2), None when there is none."""
+        pose = self._start(points)
+        for iteration in range(_MAX_ITERATIONS):
+            corners, derivative = self._project(pose)
+            order = cv2.convexHull(corners.astype(np.float32), returnPoints=False).ravel()
+            outline, motion = corners[order], derivative[order]
+            ends, end_motion = np.roll(outline, -1, axis=0), np.roll(motion, -1, axis=0)
+            edges = ends - outline
+            lengths = np.hypot(edges[:, 0], edges[:, 1])
+            normals = np.column_stack((edges[:, 1], -edges[:, 0])) / lengths[:, None]
+            middle = outline.mean(axis=0)
+            normals *= np.sign(((outline - middle) * normals).sum(axis=1))[:, None]
+
+            relative = points[:, None] - outline
+            along = np.clip((relative * edges).sum(axis=2) / lengths**2, 0, 1)
+            gap = relative - along[:, :, None] * edges
+            edge = np.argmin((gap**2).sum(axis=2), axis=1)
+            each = np.arange(len(points))
+            along = along[each, edge]
+            residual = (relative[each, edge] * normals[edge]).sum(axis=1)
+
+            moves = (1 - along)[:, None, None] * motion[edge]
+            moves += along[:, None, None] * end_motion[edge]
+            slope = (normals[edge][:, :, None] * moves).sum(axis=1)
+            scale = max(1.0, 8.0 / 2**iteration)
+            weight = scale / np.maximum(np.abs(residual), scale)
+            normal = (slope * weight[:, None]).T @ slope
+            right = (slope * weight[:, None]).T @ residual
+            try:
+                step = np.linalg.solve(normal[:3, :3], right[:3])
+                full = np.linalg.solve(normal, right)
+            except np.linalg.LinAlgError:
+                return None
+            if not np.isfinite(step).all() or np.abs(step[:2]).max() > 5 * self._size:
+                return None
+            if iteration >= 3 and np.abs(step[:2]).max() < 2e-5 and abs(step[2]) < 5e-4:
+                break
+            pose = pose + step
+        return _Fit(pose, outline, edge, along, residual, float(full[3]))
+
+    def _judge(self, fit: _Fit, mask: Mask, corner: tuple[int, int]) -> Detection | None:
+        """Return the detection if everything about the fit agrees, else None."""
+        trust = self._trust
+        close = np.abs(fit.residual) < _INLIER_PX
+        if not close.any() or abs(fit.height_error) > trust.max_height_error:
+            return None
+        if math.sqrt(float(np.square(fit.residual[close]).mean())) > trust.max_residual:
+            return None
+        found, total = 0.0, 0.0
+        for index in range(len(fit.outline)):
+            length = float(
+                np.linalg.norm(np.roll(fit.outline, -1, axis=0)[index] - fit.outline[index])
+            )
+            total += length
+            mine = close & (fit.edge == index)
+            if mine.sum() >= 4 and abs(fit.residual[mine].mean()) > trust.max_edge_offset:
+                return None
+            bins = max(1, int(length / 3))
+            seen = len(np.unique((fit.along[mine] * bins * 0.999).astype(int)))
+            found += length * seen / bins
+        if found < trust.min_outline * total:
+            return None
+        visible, stray = self._overlap(fit.outline, mask, corner)
+        if visible < trust.min_visible or stray > trust.max_stray:
+            return None
+        yaw = float((fit.pose[2] + np.pi / 4) % (np.pi / 2) - np.pi / 4)
+        yaw = yaw if yaw > -np.pi / 4 else np.pi / 4
+        return Detection(np.array([fit.pose[0], fit.pose[1], self._height]), yaw, visible)
+
+    def _overlap(self, outline: Array, mask: Mask, corner: tuple[int, int]) -> tuple[float, float]:
+        """Return which part of the silhouette the mask covers, and its pixels outside it as a part.
+
+        A rim of about a pixel on either side of the outline belongs to neither.
+        """
+        polygon = self._camera.distort(outline) - corner
+        arms = polygon - polygon.mean(axis=0)
+        arms /= np.linalg.norm(arms, axis=1, keepdims=True)
+        within, around = np.zeros_like(mask), np.zeros_like(mask)
+        cv2.fillConvexPoly(within, np.round((polygon - 2 * arms) * 16).astype(np.int32), 255, 8, 4)
+        cv2.fillConvexPoly(around, np.round((polygon + 1 * arms) * 16).astype(np.int32), 255, 8, 4)
+        area = max(1, cv2.countNonZero(within))
+        stray = cv2.countNonZero(mask) - cv2.countNonZero(mask & around)
+        return cv2.countNonZero(mask & within) / area, stray / area
+
+
+@dataclass(frozen=True)
+class HeldPose:
+    """The newest trusted pose.
+
+    stamp_ns is when it was seen, so the pose's age grows while it is held. position (3,) m in the
+    base frame, yaw rad.
+    """
+
+    stamp_ns: int
+    position: Array
+    yaw: float
+
+
+class PoseTracker:
+    """Keeps the newest detection by capture time."""
+
+    def __init__(self) -> None:
+        self._held: HeldPose | None = None
+
+    def update(self, stamp_ns: int, detection: Detection | None) -> HeldPose | None:
+        """Take what the image of ``stamp_ns`` showed; return the newest pose seen, if any.
+
+        A detection no newer than the held one changes nothing.
+        """
+        newer = self._held is None or stamp_ns > self._held.stamp_ns
+        if detection is not None and newer:
+            self._held = HeldPose(stamp_ns, detection.position.copy(), detection.yaw)
+        return self._held
+
+    def clear(self) -> None:
+        """Forget the pose, as when the clock was set back."""
+        self._held = None
