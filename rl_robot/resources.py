@@ -15,7 +15,7 @@ def _share_folders() -> list[Path]:
         from ament_index_python.packages import get_package_share_directory
 
         roots.append(Path(get_package_share_directory("rl_robot")))
-    except (ImportError, LookupError):  # no ROS here, or not installed as a ROS package
+    except (ImportError, LookupError, OSError):  # no ROS here, not sourced, or not its package
         pass
     return roots
 
