@@ -1,0 +1,66 @@
+"""Tasks: each an MDP as data, readable on one page."""
+
+import importlib
+
+from rl_robot.errors import UserError
+from rl_robot.tasks.grasp import Grasp
+from rl_robot.tasks.reach import Reach
+from rl_robot.tasks.task import (
+    HISTORY,
+    SPLITS,
+    Memory,
+    Observation,
+    ObservationSpec,
+    Reward,
+    ScriptStrength,
+    Start,
+    Task,
+    flat_size,
+    flatten,
+)
+
+__all__ = [
+    "HISTORY",
+    "SPLITS",
+    "Grasp",
+    "Memory",
+    "Observation",
+    "ObservationSpec",
+    "Reach",
+    "Reward",
+    "ScriptStrength",
+    "Start",
+    "Task",
+    "available_tasks",
+    "flat_size",
+    "flatten",
+    "load_task",
+]
+
+_TASKS: dict[str, type[Task]] = {"grasp": Grasp, "reach": Reach}
+
+
+def available_tasks() -> list[str]:
+    """Return the names of the tasks that come with the package."""
+    return sorted(_TASKS)
+
+
+def load_task(name: str) -> Task:
+    """Return the task called ``name``, or a user's own, named as ``module:Class``.
+
+    Raises:
+        UserError: no such task.
+    """
+    if name in _TASKS:
+        return _TASKS[name]()  # type: ignore[call-arg]  # subclasses name themselves
+    module, _, attribute = name.partition(":")
+    if not attribute:
+        known = ", ".join(available_tasks())
+        raise UserError(f"unknown task {name!r}: expected {known}, or your own as module:Class")
+    try:
+        task = getattr(importlib.import_module(module), attribute)()
+    except (ImportError, AttributeError, TypeError) as error:
+        raise UserError(f"task {name!r} can't be loaded: {error}") from error
+    if not isinstance(task, Task):
+        raise UserError(f"{name} is not a task: expected a subclass of rl_robot.tasks.Task")
+    return task

@@ -1,0 +1,122 @@
+"""What a policy is, whatever is inside: a script, a network, a planner, a person."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from rl_robot.errors import UserError
+from rl_robot.robots.description import Robot
+from rl_robot.tasks import ObservationSpec, Task
+
+Action = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class PolicySpec:
+    """What a policy was made for. ``version`` counts the trainer's updates; 0 for a script."""
+
+    robot: str
+    task: str
+    task_version: int
+    observation: dict[str, ObservationSpec]
+    action_names: tuple[str, ...]
+    version: int = 0
+
+    @classmethod
+    def of(cls, task: Task, robot: Robot, version: int = 0) -> "PolicySpec":
+        """Return the specification of a policy for ``task`` on ``robot``."""
+        return cls(
+            robot=robot.name,
+            task=task.name,
+            task_version=task.version,
+            observation=task.observation_spec,
+            action_names=task.action_names,
+            version=version,
+        )
+
+    def to_json(self) -> str:
+        """Return the specification as JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "PolicySpec":
+        """Read what ``to_json`` wrote; ValueError, TypeError or KeyError when it is not that."""
+        fields: dict[str, Any] = json.loads(text)
+        fields["observation"] = {
+            name: ObservationSpec(**{key: _tupled(value) for key, value in entry.items()})
+            for name, entry in fields["observation"].items()
+        }
+        fields["action_names"] = tuple(fields["action_names"])
+        return cls(**fields)
+
+    def require(self, task: Task, robot: Robot, what: str) -> None:
+        """Refuse a policy (called ``what``) that was made for something else.
+
+        Raises:
+            UserError: it is for another task, task version, robot, or has other observations.
+        """
+        wanted = PolicySpec.of(task, robot)
+        for field, made_for, needed in (
+            ("task", self.task, wanted.task),
+            (f"version of task {wanted.task}", self.task_version, wanted.task_version),
+            ("robot", self.robot, wanted.robot),
+            ("action", self.action_names, wanted.action_names),
+        ):
+            if made_for != needed:
+                raise UserError(
+                    f"{what} was made for {field} {_words(made_for)}, this is {_words(needed)}"
+                )
+        for name in {**wanted.observation, **self.observation}:
+            made, need = self.observation.get(name), wanted.observation.get(name)
+            if made != need:
+                raise UserError(
+                    f"{what} was made for observation {name} {made or 'absent'}, "
+                    f"this is {need or 'absent'}"
+                )
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _words(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
+
+
+class Policy(Protocol):
+    """Maps named observations to the task's normalized action."""
+
+    @property
+    def spec(self) -> PolicySpec:
+        """What the policy was made for."""
+        ...
+
+    def reset(self, seed: int) -> None:
+        """Start an episode: forget its state, and repeat exactly under the same ``seed``."""
+        ...
+
+    def act(self, observation: Mapping[str, npt.NDArray[np.float32]], *, explore: bool) -> Action:
+        """Return the action (5,) in [-1, 1]; ``explore`` adds the policy's own exploration."""
+        ...
+
+
+class RandomPolicy:
+    """Uniformly random actions: the floor that every policy has to beat."""
+
+    def __init__(self, task: Task, robot: Robot) -> None:
+        """Make a random policy for ``task`` on ``robot``."""
+        self.spec = PolicySpec.of(task, robot)
+        self.reset(0)
+
+    def reset(self, seed: int) -> None:
+        """Start an episode; the same seed gives the same actions."""
+        self._generator = np.random.default_rng(seed)
+
+    def act(self, observation: Mapping[str, npt.NDArray[np.float32]], *, explore: bool) -> Action:
+        """Return a random action, whatever is observed."""
+        size = len(self.spec.action_names)
+        return self._generator.uniform(-1.0, 1.0, size).astype(np.float32)
