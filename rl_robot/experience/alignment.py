@@ -20,6 +20,7 @@ from rl_robot.robots.kinematics import Kinematics
 Array = npt.NDArray[np.float64]
 Image = npt.NDArray[np.uint8]
 
+_NEWEST = 2**63 - 1  # later than any stamp
 _KEPT = 256  # samples per stream: 2.5 s of joint states at 100 Hz
 
 
@@ -78,7 +79,7 @@ class _Stream:
         return self._samples[index - 1] if index else None
 
 
-def yaw_of_quaternion(quaternion: Sequence[float]) -> float:
+def yaw_of_quaternion(quaternion: Sequence[float] | Array) -> float:
     """Return the yaw in rad of a rotation about a vertical axis; quaternion in xyzw order."""
     x, y, z, w = quaternion
     return math.atan2(2.0 * (w * z + x * y), 1.0 - 2.0 * (y * y + z * z))
@@ -147,10 +148,15 @@ class SnapshotAssembler:
         self._joints.add(stamp_ns, (measured, rates))
 
     def add_object_pose(
-        self, name: str, stamp_ns: int, position: Sequence[float] | Array, yaw: float
+        self,
+        name: str,
+        stamp_ns: int,
+        position: Sequence[float] | Array,
+        orientation: float | Sequence[float] | Array,
     ) -> None:
-        """Add an object's pose, captured at ``stamp_ns``: position (3,) m, yaw rad, base frame.
+        """Add an object's pose, captured at ``stamp_ns``, in the base frame.
 
+        ``position`` (3,) in m; ``orientation``: yaw in rad, or a quaternion (4,) in xyzw order.
         A pose that perception holds while the object is hidden keeps the stamp of its capture.
 
         Raises:
@@ -158,8 +164,12 @@ class SnapshotAssembler:
         """
         if name not in self._poses:
             raise ValueError(f"unknown object {name!r}: expected {', '.join(self._objects)}")
-        seen = _finite([*position, yaw], (4,), f"pose of {name}")
-        self._poses[name].add(stamp_ns, (seen[:3], float(seen[3])))
+        place = _finite(position, (3,), f"position of {name}")
+        if np.ndim(orientation) == 0:
+            yaw = float(_finite(np.array(orientation), (), f"yaw of {name}"))
+        else:
+            yaw = yaw_of_quaternion(_finite(np.array(orientation), (4,), f"quaternion of {name}"))
+        self._poses[name].add(stamp_ns, (place, yaw))
 
     def add_image(self, stamp_ns: int, image: Image) -> None:
         """Add a policy-sized image (64, 64, 3), RGB."""
@@ -169,8 +179,10 @@ class SnapshotAssembler:
         """Set the episode's goal (3,) in m, base frame."""
         self._goal = None if goal is None else _finite(goal, (3,), "goal")
 
-    def missing(self, tick_ns: int) -> list[str]:
-        """Name what a snapshot at ``tick_ns`` still lacks."""
+    def missing(self, tick_ns: int | None = None) -> list[str]:
+        """Name what a snapshot at ``tick_ns`` still lacks; by default, what never came."""
+        if tick_ns is None:
+            tick_ns = _NEWEST
         lacking = [] if self._joints.at(tick_ns) else ["joint states"]
         lacking += [f"{name} pose" for name in self._objects if not self._poses[name].at(tick_ns)]
         if self._needs_goal and self._goal is None:

@@ -26,7 +26,7 @@ class Reach(Task):
     """Hold the tool within 2 cm of a goal."""
 
     name: str = "reach"
-    needs_goal: bool = True
+    has_goal: bool = True
     workspace: Box = ((0.25, -0.18, 0.06), (0.55, 0.18, 0.30))
     start_area: Box = ((0.30, -0.10, 0.10), (0.50, 0.10, 0.25))
     tolerance: float = 0.02  # m

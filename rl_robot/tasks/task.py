@@ -106,7 +106,7 @@ class Task(ABC):
         workspace: corners (low, high) in m, base frame, of the box that the tool is kept inside.
         start_area: corners (low, high), in m and rad, of the box that starts are drawn from.
         objects: names of the objects whose poses the task needs from perception.
-        needs_goal: whether the observation holds a goal.
+        has_goal: whether the observation holds a goal.
         weak_script: the parameters of the ``weak_script`` policy.
     """
 
@@ -117,7 +117,7 @@ class Task(ABC):
     scene: str = "table"
     discount: float = 0.97
     objects: tuple[str, ...] = ()
-    needs_goal: bool = False
+    has_goal: bool = False
     max_speed: float = 0.2
     max_yaw_rate: float = 2.0
     workspace: Box = ((0.25, -0.18, 0.015), (0.55, 0.18, 0.30))
