@@ -1,0 +1,57 @@
+# Everything a person needs: `make demo`, `make test`. Both do the set-up first.
+
+PYTHON ?= python3
+BIN := .venv/bin
+export MUJOCO_GL ?= egl
+# Nothing started from here talks to other machines.
+export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
+
+.PHONY: help setup test lint format types unit demo constraints clean
+
+help:
+	@echo "make demo    20 recorded grasps by the scripted expert, with a report"
+	@echo "make test    lint, types and tests"
+	@echo "make setup   only the set-up that the others begin with"
+	@echo "make format  put the code into the house style"
+	@echo "make clean   remove what was built, keep .venv and runs"
+
+setup:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "set-up: no $(PYTHON) on this machine: install Python 3.10 or newer" >&2; exit 2; }
+	@$(PYTHON) scripts/setup_environment.py
+
+test: lint types unit
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+unit: setup
+	$(BIN)/pytest
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+demo: run := demo-$(shell date +%Y%m%d-%H%M%S)
+demo: setup
+	$(BIN)/rl_robot launch collect.launch.py robot:=arm task:=grasp policy:=script \
+	  pace:=paced episodes:=20 split:=test run:=$(run)
+	@echo "The report: runs/$(run)/report.html"
+
+# The pins: newest versions of what setup.py asks for, in one file for all Pythons from 3.10 on.
+constraints: setup
+	{ sed -n '/^#/p' constraints.txt; \
+	  printf 'pip\nsetuptools\nuv\ntorch==2.13.0\n' | \
+	  $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-python-downloads \
+	    --no-annotate --no-header --extra bare --extra dev setup.py - | \
+	  grep -vE '^(nvidia-|cuda-|triton=)'; } > constraints.txt.new
+	mv constraints.txt.new constraints.txt
+
+clean:
+	rm -rf build install log *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find rl_robot test benchmarks launch scripts -name __pycache__ -type d -prune \
+	  -exec rm -rf {} + 2>/dev/null || true
