@@ -18,9 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rl_robot.perception.camera import CameraModel
+from rl_robot.perception.tracker import HeldPose, PoseTracker
 
 if TYPE_CHECKING:
     from rl_robot.robots.description import Camera
+
+__all__ = ["BlockDetector", "ColourRange", "Detection", "HeldPose", "PoseTracker", "Trust"]
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.uint8]
@@ -129,7 +132,7 @@ class BlockDetector:
         points = self._outline_points(crop, mask)
         if len(points) < 24:
             return None
-        points = self._camera.undistort(points + (left, top))
+        points = self._camera.undistort(points + np.array([left, top]))
         fit = self._fit(points)
         if fit is None:
             return None
@@ -144,7 +147,8 @@ class BlockDetector:
         floor = (255 * colour.min_saturation, 255 * colour.min_value)
         mask = cv2.inRange(hsv, (low, *floor), (low + width, 255, 255))
         if low + width > 255:  # the range wraps around red
-            mask |= cv2.inRange(hsv, (0, *floor), (low + width - 256, 255, 255))
+            beyond = cv2.inRange(hsv, (0, *floor), (low + width - 256, 255, 255))
+            mask = cv2.bitwise_or(mask, beyond)
         return np.asarray(mask, dtype=np.uint8)
 
     def _window(self, rgb: NDArray[np.uint8]) -> tuple[int, int, int, int] | None:
@@ -203,7 +207,7 @@ class BlockDetector:
         """
         cosine, sine = math.cos(pose[2]), math.sin(pose[2])
         turned = self._corners @ np.array([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]])
-        moved = turned + (pose[0], pose[1], self._height)
+        moved = turned + np.array([pose[0], pose[1], self._height])
         homogeneous = moved @ self._camera.linear.T + self._camera.offset
         depth = homogeneous[:, 2:]
         pixels = homogeneous[:, :2] / depth
@@ -318,37 +322,3 @@ class BlockDetector:
         area = max(1, cv2.countNonZero(within))
         stray = cv2.countNonZero(mask) - cv2.countNonZero(mask & around)
         return cv2.countNonZero(mask & within) / area, stray / area
-
-
-@dataclass(frozen=True)
-class HeldPose:
-    """The newest trusted pose.
-
-    stamp_ns is when it was seen, so the pose's age grows while it is held. position (3,) m in the
-    base frame, yaw rad.
-    """
-
-    stamp_ns: int
-    position: Array
-    yaw: float
-
-
-class PoseTracker:
-    """Keeps the newest detection by capture time."""
-
-    def __init__(self) -> None:
-        self._held: HeldPose | None = None
-
-    def update(self, stamp_ns: int, detection: Detection | None) -> HeldPose | None:
-        """Take what the image of ``stamp_ns`` showed; return the newest pose seen, if any.
-
-        A detection no newer than the held one changes nothing.
-        """
-        newer = self._held is None or stamp_ns > self._held.stamp_ns
-        if detection is not None and newer:
-            self._held = HeldPose(stamp_ns, detection.position.copy(), detection.yaw)
-        return self._held
-
-    def clear(self) -> None:
-        """Forget the pose, as when the clock was set back."""
-        self._held = None

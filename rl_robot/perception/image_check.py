@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from rl_robot.robots.description import Camera
 
 Image = NDArray[np.uint8]
 
@@ -20,28 +23,19 @@ class ImageCheck:
     these is used) and "dropped" (how many images are missing; the ones that did come are used).
     """
 
-    def __init__(
-        self,
-        *,
-        width: int | None = None,
-        height: int | None = None,
-        period: float | None = None,
-        frozen_after: int = 3,
-    ) -> None:
+    def __init__(self, camera: Camera | None = None, *, frozen_after: int = 3) -> None:
         """Set what is right.
 
         Args:
-            width, height: the size that the camera's calibration is for (px); None takes any.
-            period: the camera's period (s); None doesn't look for missing images.
+            camera: gives the size that its calibration is for, and the rate; without it any size
+                is taken and missing images aren't noticed.
             frozen_after: so many images in a row with equal content are one too many: sensor
-                noise makes every real image differ. The first ones are used, as at most one of
-                them can be new.
+                noise makes every real image differ. The ones before are used.
         """
         if frozen_after < 2:
             raise ValueError(f"frozen_after must be at least 2, not {frozen_after}")
-        self._width = width
-        self._height = height
-        self._period_ns = None if period is None else round(period * 1e9)
+        self._size = None if camera is None else (camera.width, camera.height)
+        self._period_ns = None if camera is None else round(1e9 / camera.rate)
         self._frozen_after = frozen_after
         self.counts = {"malformed": 0, "stamp": 0, "frozen": 0, "dropped": 0}
         self.reset()
@@ -85,10 +79,9 @@ class ImageCheck:
         return _to_rgb(pixels, encoding), self._dropped(previous, stamp_ns)
 
     def _wrong_size(self, width: int, height: int) -> str | None:
-        expected = (self._width or width, self._height or height)
-        if (width, height) == expected:
+        if self._size is None or (width, height) == self._size:
             return None
-        return f"malformed: {width}x{height}, the camera is {expected[0]}x{expected[1]}"
+        return f"malformed: {width}x{height}, the camera is {self._size[0]}x{self._size[1]}"
 
     def _frozen(self, pixels: Image) -> bool:
         same = (
