@@ -1,0 +1,341 @@
+"""The last thing between a command and the robot: joint limits on what is sent.
+
+Sent positions are samples, one per sub-step; the driver moves linearly between them. The promise is
+about these samples and their first and second differences, from any state that ``reset`` accepts
+and for any command whatever: positions stay inside the joint limits (with room left to stop),
+velocities and accelerations within theirs, and nothing that is not finite is ever sent.
+
+The method: the set of states from which braking keeps a joint inside its limits (``stopping.py``)
+is made invariant. A motion that stays in that set by itself passes unchanged; otherwise the joints
+concerned follow it as closely as their limits allow, time-optimally and without overshoot.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from rl_robot.robots.cartesian import Motion
+from rl_robot.robots.description import Joint
+from rl_robot.safety.stopping import safe_speed, stopping_distance
+
+Array = npt.NDArray[np.float64]
+
+# Excess up to which a command counts as within limits: rounding, not motion. _ROUNDING is absolute.
+_RELATIVE = 1e-9
+_ROUNDING = 1e-13
+# Targets beyond are cut before any arithmetic, so that nothing overflows (rad or m).
+_HUGE = 1e9
+# Limits wider or narrower than this are mistakes, and would strain the arithmetic.
+_WIDEST = 1e6
+_SAME_TIME = 1e-9  # s
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """One limit that a command would have broken at one joint.
+
+    Attributes:
+        kind: "position" (stopping distance included), "velocity", "acceleration", "non_finite" or
+            "malformed" (other joints, shapes or times than ``check_command`` lets through).
+        joint: name of the joint.
+        amount: by how much the command exceeded the limit (rad or m, per s, per s^2); 1 for
+            "non_finite" and "malformed", which name every joint.
+    """
+
+    kind: str
+    joint: str
+    amount: float
+
+
+@dataclass(frozen=True)
+class SafeMotion:
+    """What may be sent: one period of motion, what was changed and why, and the room left.
+
+    Attributes:
+        motion: positions (substeps, n) at (substeps,) times from the start of the period.
+        interventions: empty when the command passed unchanged, or when there was none.
+        margins: "position/<joint>", "velocity/<joint>", "acceleration/<joint>" -> smallest distance
+            to the limit within the period, SI units; negative only where a joint was measured
+            outside its position limits.
+    """
+
+    motion: Motion
+    interventions: tuple[Intervention, ...]
+    margins: dict[str, float]
+
+
+class State(NamedTuple):
+    """What was commanded last: positions (n,) and velocities (n,) over the last sub-step."""
+
+    positions: Array
+    velocities: Array
+
+
+class SafetyFilter:
+    """Limits position, velocity and acceleration of what is sent to the joints."""
+
+    def __init__(self, joints: Sequence[Joint], *, period: float = 0.1, substeps: int = 5) -> None:
+        """Filter commands to ``joints``, ``substeps`` samples per ``period`` (s).
+
+        Raises:
+            ValueError: no joints, limits that are not usable, or sub-steps that are not between
+                0.1 ms and 1 s long.
+        """
+        if not (substeps >= 1 and 1e-4 <= period / substeps <= 1.0):
+            raise ValueError(f"a period of {period} s in {substeps} sub-steps is not usable")
+        if not joints:
+            raise ValueError("a safety filter needs at least one joint")
+        for joint in joints:
+            _check_limits(joint)
+        self.names = tuple(joint.name for joint in joints)
+        self._lower = np.array([joint.lower for joint in joints], dtype=np.float64)
+        self._upper = np.array([joint.upper for joint in joints], dtype=np.float64)
+        self._velocity = np.array([joint.velocity for joint in joints], dtype=np.float64)
+        self._acceleration = np.array([joint.acceleration for joint in joints], dtype=np.float64)
+        self._interval = period / substeps
+        self._step = self._interval * self._acceleration
+        # more room than any permitted speed needs to stop makes no difference
+        intervals = self._velocity / self._step + 2.0
+        self._far = 2.0 * self._interval * (self._velocity + self._step) * intervals
+        # the sent samples, and one more that tells where a longer motion goes on to
+        self._sampling_times = self._interval * np.arange(1, substeps + 2, dtype=np.float64)
+        self._times = self._sampling_times[:-1].copy()
+        self._times.setflags(write=False)
+        self._margin_names = tuple(
+            f"{kind}/{name}"
+            for kind in ("position", "velocity", "acceleration")
+            for name in self.names
+        )
+        self._state: State | None = None
+
+    @property
+    def state(self) -> State:
+        """What was commanded last, at the end of the last period.
+
+        Raises:
+            RuntimeError: before the first ``reset``.
+        """
+        if self._state is None:
+            raise RuntimeError("the safety filter needs reset() with the measured state first")
+        return State(self._state.positions.copy(), self._state.velocities.copy())
+
+    def reset(
+        self, positions: Sequence[float] | Array, velocities: Sequence[float] | Array | None = None
+    ) -> None:
+        """Start from the measured state (n,), at rest where no velocities are given.
+
+        Positions outside the limits are taken as they are: holding stays there, and any command
+        leads back inwards. A velocity beyond its limit, or from which the joint could not stop
+        before its position limit, is taken as the greatest from which it can.
+
+        Raises:
+            ValueError: wrong shape or a number that is not finite.
+        """
+        measured = self._measured("positions", positions)
+        rates = self._measured(
+            "velocities", np.zeros(len(self.names)) if velocities is None else velocities
+        )
+        lowest, highest = self._stoppable(measured)
+        # braking starts with the next interval, so these are one step short of what is allowed
+        rates = _clip(rates, lowest - self._step, highest + self._step)
+        self._state = State(measured, _clip(rates, -self._velocity, self._velocity))
+
+    def step(self, motion: Motion | None) -> SafeMotion:
+        """Return one period of motion within limits that follows ``motion`` as far as it may.
+
+        ``motion`` starts where the last one ended, and its last point is held; None, or a motion
+        that is not usable, decelerates every joint to a stop and holds. Numbers of any kind in a
+        motion never raise.
+
+        Raises:
+            RuntimeError: before the first ``reset``.
+        """
+        state = self.state
+        problem = None if motion is None else self._problem(motion)
+        if motion is None or problem is not None:
+            interventions = () if problem is None else self._refuse(problem)
+            return self._commit(state, self._brake(state), interventions)
+        wanted = self._sample(motion, state.positions)
+        limited = _clip(wanted, self._lower, self._upper)
+        excess = self._excess(wanted, limited, state)
+        within = np.logical_and.reduce([amount <= 0.0 for amount in excess.values()])
+        if within.all():
+            return self._commit(state, limited[:-1], ())
+        sent = np.where(within, limited[:-1], self._track(limited, state))
+        interventions = tuple(
+            Intervention(kind, self.names[joint], float(amount[joint]))
+            for kind, amount in excess.items()
+            for joint in np.flatnonzero(amount > 0.0)
+        )
+        return self._commit(state, sent, interventions)
+
+    def _measured(self, what: str, values: Sequence[float] | Array) -> Array:
+        array = np.array(values, dtype=np.float64)
+        if array.shape != (len(self.names),) or not np.isfinite(array).all():
+            raise ValueError(f"{what}: expected {len(self.names)} finite numbers, got {values}")
+        return array
+
+    def _problem(self, motion: Motion) -> str | None:
+        """Return why a motion can't be sampled: "malformed", "non_finite", or None if it can."""
+        times, positions = np.asarray(motion.times), np.asarray(motion.positions)
+        well_formed = (
+            tuple(motion.names) == self.names
+            and times.dtype.kind in "fiu"
+            and positions.dtype.kind in "fiu"
+            and times.ndim == 1
+            and len(times) > 0
+            and positions.shape == (len(times), len(self.names))
+        )
+        if not well_formed:
+            return "malformed"
+        if not (np.isfinite(positions).all() and np.isfinite(times).all()):
+            return "non_finite"
+        if times[0] < 0 or (times[1:] <= times[:-1]).any():
+            return "malformed"
+        return None
+
+    def _refuse(self, kind: str) -> tuple[Intervention, ...]:
+        return tuple(Intervention(kind, name, 1.0) for name in self.names)
+
+    def _sample(self, motion: Motion, start: Array) -> Array:
+        """Return the motion's positions at the sampling times, (substeps + 1, n)."""
+        times = np.asarray(motion.times, dtype=np.float64)
+        positions = _clip(np.asarray(motion.positions, dtype=np.float64), -_HUGE, _HUGE)
+        if len(times) == len(self._times) and np.abs(times - self._times).max() < _SAME_TIME:
+            samples = np.concatenate([positions, positions[-1:]])
+        else:
+            samples = _interpolate(times, positions, start, self._sampling_times)
+        if len(self._times) > 1 and times[-1] < self._times[-1] + _SAME_TIME:
+            # what follows is unknown: most likely it goes on as it ended
+            samples[-1] = 2.0 * samples[-2] - samples[-3]
+        return samples
+
+    def _stoppable(self, positions: Array) -> tuple[Array, Array]:
+        """Return the lowest and highest velocities that leave room to stop within the limits."""
+        below = np.minimum(positions - self._lower, self._far)
+        above = np.minimum(self._upper - positions, self._far)
+        return (
+            -safe_speed(below, self._acceleration, self._interval),
+            safe_speed(above, self._acceleration, self._interval),
+        )
+
+    def _excess(self, wanted: Array, limited: Array, state: State) -> dict[str, Array]:
+        """Return by how much (n,) the wanted samples exceed each kind of limit; <= 0 if they don't.
+
+        Beyond the position limit counts also what could not be stopped any more before it.
+        """
+        path = np.concatenate([state.positions[None], limited[:-1]])
+        velocities = np.diff(path, axis=0) / self._interval
+        changes = np.diff(velocities, axis=0, prepend=state.velocities[None])
+        asked = np.diff(wanted[:-1], axis=0, prepend=state.positions[None]) / self._interval
+        speeds = np.minimum(np.abs(velocities), self._velocity)
+        braking = stopping_distance(speeds, self._acceleration, self._interval)
+        overrun = np.where(
+            velocities > 0.0,
+            path[1:] + braking - self._upper,
+            np.where(velocities < 0.0, self._lower - path[1:] + braking, 0.0),
+        )
+        outside = np.abs(wanted[:-1] - limited[:-1])
+        found = {
+            "position": (np.maximum(overrun, outside), self._interval * self._step),
+            "velocity": (np.abs(asked) - self._velocity, self._velocity),
+            "acceleration": (
+                np.abs(changes) / self._interval - self._acceleration,
+                self._acceleration,
+            ),
+        }
+        return {
+            kind: np.where(amount > _RELATIVE * scale + _ROUNDING, amount, 0.0)
+            for kind, (amounts, scale) in found.items()
+            for amount in [amounts.max(axis=0)]
+        }
+
+    def _track(self, limited: Array, state: State) -> Array:
+        """Follow the samples (substeps + 1, n) as fast as limits allow, without overshoot.
+
+        Seen from a target that moves on at its present rate, each joint approaches at the greatest
+        speed from which it can still stop at the target.
+        """
+        rates = _clip(np.diff(limited, axis=0) / self._interval, -self._velocity, self._velocity)
+        sent = []
+        for target, rate in zip(limited[:-1], rates, strict=True):
+            ahead = target - self._interval * rate - state.positions
+            room = np.minimum(np.abs(ahead), self._far)
+            approach = safe_speed(room, self._acceleration, self._interval)
+            state = self._advance(state, rate + np.copysign(approach, ahead))
+            sent.append(state.positions)
+        return np.array(sent)
+
+    def _brake(self, state: State) -> Array:
+        sent = []
+        for _ in self._times:
+            state = self._advance(state, np.zeros(len(self.names)))
+            sent.append(state.positions)
+        return np.array(sent)
+
+    def _advance(self, state: State, velocities: Array) -> State:
+        """Move one sub-step at the velocities nearest to those wanted that all limits allow."""
+        lowest, highest = self._stoppable(state.positions)
+        velocities = _clip(velocities, lowest, highest)
+        velocities = _clip(velocities, -self._velocity, self._velocity)
+        # last, for it can always be kept; by the invariant it doesn't undo the others
+        velocities = _clip(velocities, state.velocities - self._step, state.velocities + self._step)
+        positions = _clip(
+            state.positions + self._interval * velocities,
+            np.minimum(self._lower, state.positions),
+            np.maximum(self._upper, state.positions),
+        )
+        return State(positions, (positions - state.positions) / self._interval)
+
+    def _commit(
+        self, before: State, sent: Array, interventions: tuple[Intervention, ...]
+    ) -> SafeMotion:
+        path = np.concatenate([before.positions[None], sent])
+        velocities = np.diff(path, axis=0) / self._interval
+        changes = np.diff(velocities, axis=0, prepend=before.velocities[None])
+        self._state = State(sent[-1].copy(), velocities[-1])
+        room = np.minimum(sent - self._lower, self._upper - sent).min(axis=0)
+        speed_room = self._velocity - np.abs(velocities).max(axis=0)
+        change_room = self._acceleration - np.abs(changes).max(axis=0) / self._interval
+        margins = np.concatenate([room, speed_room, change_room]).tolist()
+        return SafeMotion(
+            motion=Motion(self.names, self._times, sent),
+            interventions=interventions,
+            margins=dict(zip(self._margin_names, margins, strict=True)),
+        )
+
+
+def _clip(values: Array, lowest: Array | float, highest: Array | float) -> Array:
+    # several times faster than np.clip on a few numbers
+    clipped: Array = np.maximum(np.minimum(values, highest), lowest)
+    return clipped
+
+
+def _interpolate(times: Array, positions: Array, start: Array, at: Array) -> Array:
+    """Return the positions at times ``at``: from ``start`` at 0 linearly through the points."""
+    if times[0] > 0.0:
+        times, first = np.concatenate([[0.0], times]), start
+    else:
+        times, first = np.concatenate([[-1.0], times]), positions[0]
+    positions = np.concatenate([first[None], positions])
+    before = np.minimum(np.searchsorted(times, at), len(times) - 1) - 1
+    weight = (at - times[before]) / (times[before + 1] - times[before])
+    weight = np.minimum(weight, 1.0)[:, None]
+    samples: Array = (1.0 - weight) * positions[before] + weight * positions[before + 1]
+    return samples
+
+
+def _check_limits(joint: Joint) -> None:
+    usable = (
+        -_WIDEST <= joint.lower <= joint.upper <= _WIDEST
+        and 1.0 / _WIDEST <= joint.velocity <= _WIDEST
+        and 1.0 / _WIDEST <= joint.acceleration <= _WIDEST
+    )
+    if not usable:
+        raise ValueError(
+            f"limits of {joint.name} are not usable: position {joint.lower} to {joint.upper}, "
+            f"velocity {joint.velocity}, acceleration {joint.acceleration}"
+        )
