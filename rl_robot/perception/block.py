@@ -75,6 +75,7 @@ class Trust:
 _SIGNS = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], dtype=float)
 _DIRECTIONS = np.column_stack([f(np.arange(24) * np.pi / 12) for f in (np.cos, np.sin)])
 _START_YAWS = np.arange(9) * (np.pi / 18)
+_NONE = np.zeros(len(_START_YAWS))
 _MAX_ITERATIONS = 8
 _INLIER_PX = 2.5
 
@@ -110,6 +111,12 @@ class BlockDetector:
         self._height = float(table_height) + self._size / 2
         self._trust = trust or Trust()
         self._corners = _SIGNS * (self._size / 2)
+        linear = self._camera.linear
+        # What a corner (x, y) adds to the homogeneous pixel per radian of yaw, as a (2, 3) matrix.
+        self._yaw_change = np.array([linear[:, 1], -linear[:, 0]])
+        cosine, sine, zero, one = np.cos(_START_YAWS), np.sin(_START_YAWS), _NONE, _NONE + 1
+        turns = np.array([[cosine, sine, zero], [-sine, cosine, zero], [zero, zero, one]])
+        self._start_corners = self._corners @ turns.transpose(2, 0, 1) @ linear.T
         angles = np.radians(self._colour.hue) - np.radians([0.0, 120.0, 240.0])
         # How much of the block's hue a pixel holds: 0 for any grey, linear in its RGB.
         self._chroma = np.cos(angles).astype(np.float32)[None]
@@ -201,42 +208,36 @@ class BlockDetector:
         return np.concatenate(found).astype(float)
 
     def _project(self, pose: Array) -> tuple[Array, Array]:
-        """Return the corners' ideal pixels (8, 2) and their derivatives (8, 2, 4).
+        """Return the corners' undistorted pixels (8, 2) and their derivatives (8, 2, 4).
 
         pose: x, y, yaw. The derivatives are by x, y, yaw and height.
         """
         cosine, sine = math.cos(pose[2]), math.sin(pose[2])
         turned = self._corners @ np.array([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]])
-        moved = turned + np.array([pose[0], pose[1], self._height])
-        homogeneous = moved @ self._camera.linear.T + self._camera.offset
-        depth = homogeneous[:, 2:]
-        pixels = homogeneous[:, :2] / depth
+        linear = self._camera.linear
+        middle = linear @ np.array([pose[0], pose[1], self._height]) + self._camera.offset
+        homogeneous = turned @ linear.T + middle
+        inverse_depth = 1 / homogeneous[:, 2:]
+        pixels = homogeneous[:, :2] * inverse_depth
         change = np.empty((8, 3, 4))
-        change[:, :, 0] = self._camera.linear[:, 0]
-        change[:, :, 1] = self._camera.linear[:, 1]
-        change[:, :, 3] = self._camera.linear[:, 2]
-        across = np.column_stack((-turned[:, 1], turned[:, 0]))
-        change[:, :, 2] = across @ self._camera.linear[:, :2].T
-        derivative = (change[:, :2] - pixels[:, :, None] * change[:, 2:]) / depth[:, :, None]
-        return pixels, derivative
+        change[:, :, :2] = linear[:, :2]
+        change[:, :, 2] = turned[:, :2] @ self._yaw_change
+        change[:, :, 3] = linear[:, 2]
+        derivative = change[:, :2] - pixels[:, :, None] * change[:, 2:]
+        return pixels, derivative * inverse_depth[:, :, None]
 
     def _start(self, points: Array) -> Array:
         """Return a first pose (3,): the yaw whose silhouette is as wide in every direction."""
         supports = (points @ _DIRECTIONS.T).max(axis=0)
         middle = (points.min(axis=0) + points.max(axis=0)) / 2
-        homogeneous = np.array([middle[0], middle[1], 1.0])
-        ray = np.linalg.solve(self._camera.linear, homogeneous)
+        ray = self._camera.inverse @ np.array([middle[0], middle[1], 1.0])
         place = self._camera.origin + ray * (self._height - self._camera.origin[2]) / ray[2]
-        best, best_error = np.zeros(3), math.inf
-        for yaw in _START_YAWS:
-            pose = np.array([place[0], place[1], yaw])
-            pixels, _ = self._project(pose)
-            gap = supports - (pixels @ _DIRECTIONS.T).max(axis=0)
-            shift = gap @ _DIRECTIONS * (2 / len(_DIRECTIONS))
-            error = float(np.square(gap - _DIRECTIONS @ shift).sum())
-            if error < best_error:
-                best, best_error = pose, error
-        return best
+        homogeneous = self._start_corners + (self._camera.linear @ place + self._camera.offset)
+        pixels = homogeneous[:, :, :2] / homogeneous[:, :, 2:]
+        gaps = supports - (pixels @ _DIRECTIONS.T).max(axis=1)
+        shifts = gaps @ _DIRECTIONS * (2 / len(_DIRECTIONS))
+        errors = np.square(gaps - shifts @ _DIRECTIONS.T).sum(axis=1)
+        return np.array([place[0], place[1], _START_YAWS[np.argmin(errors)]])
 
     def _fit(self, points: Array) -> _Fit | None:
         """Return the least-squares pose for outline points (n, 2), None when there is none."""
@@ -244,32 +245,27 @@ class BlockDetector:
         for iteration in range(_MAX_ITERATIONS):
             corners, derivative = self._project(pose)
             order = cv2.convexHull(corners.astype(np.float32), returnPoints=False).ravel()
+            onward = np.append(order[1:], order[0])
             outline, motion = corners[order], derivative[order]
-            ends, end_motion = np.roll(outline, -1, axis=0), np.roll(motion, -1, axis=0)
-            edges = ends - outline
-            lengths = np.hypot(edges[:, 0], edges[:, 1])
+            edges = corners[onward] - outline
+            lengths = np.sqrt((edges * edges).sum(axis=1))
             normals = np.column_stack((edges[:, 1], -edges[:, 0])) / lengths[:, None]
-            middle = outline.mean(axis=0)
-            normals *= np.sign(((outline - middle) * normals).sum(axis=1))[:, None]
+            # Points near a convex outline are nearest to the edge that they lie furthest out of.
+            distances = points @ normals.T - (normals * outline).sum(axis=1)
+            edge = distances.argmax(axis=1)
+            residual = distances[np.arange(len(points)), edge]
+            along = ((points - outline[edge]) * edges[edge]).sum(axis=1) / lengths[edge] ** 2
+            along = along.clip(0, 1)
 
-            relative = points[:, None] - outline
-            along = np.clip((relative * edges).sum(axis=2) / lengths**2, 0, 1)
-            gap = relative - along[:, :, None] * edges
-            edge = np.argmin((gap**2).sum(axis=2), axis=1)
-            each = np.arange(len(points))
-            along = along[each, edge]
-            residual = (relative[each, edge] * normals[edge]).sum(axis=1)
-
-            moves = (1 - along)[:, None, None] * motion[edge]
-            moves += along[:, None, None] * end_motion[edge]
-            slope = (normals[edge][:, :, None] * moves).sum(axis=1)
+            start_slope = (normals[:, None] @ motion)[:, 0]
+            end_slope = (normals[:, None] @ derivative[onward])[:, 0]
+            slope = start_slope[edge] + along[:, None] * (end_slope - start_slope)[edge]
             scale = max(1.0, 8.0 / 2**iteration)
-            weight = scale / np.maximum(np.abs(residual), scale)
-            normal = (slope * weight[:, None]).T @ slope
-            right = (slope * weight[:, None]).T @ residual
+            weighted = slope * (scale / np.maximum(np.abs(residual), scale))[:, None]
+            normal = weighted.T @ slope
+            right = weighted.T @ residual
             try:
                 step = np.linalg.solve(normal[:3, :3], right[:3])
-                full = np.linalg.solve(normal, right)
             except np.linalg.LinAlgError:
                 return None
             if not np.isfinite(step).all() or np.abs(step[:2]).max() > 5 * self._size:
@@ -277,7 +273,8 @@ class BlockDetector:
             if iteration >= 3 and np.abs(step[:2]).max() < 2e-5 and abs(step[2]) < 5e-4:
                 break
             pose = pose + step
-        return _Fit(pose, outline, edge, along, residual, float(full[3]))
+        height_error = float(np.linalg.lstsq(normal, right, rcond=None)[0][3])
+        return _Fit(pose, outline, edge, along, residual, height_error)
 
     def _judge(self, fit: _Fit, mask: Mask, corner: tuple[int, int]) -> Detection | None:
         """Return the detection if everything about the fit agrees, else None."""
@@ -285,21 +282,20 @@ class BlockDetector:
         close = np.abs(fit.residual) < _INLIER_PX
         if not close.any() or abs(fit.height_error) > trust.max_height_error:
             return None
-        if math.sqrt(float(np.square(fit.residual[close]).mean())) > trust.max_residual:
+        edge, residual = fit.edge[close], fit.residual[close]
+        if math.sqrt(float(residual @ residual) / len(residual)) > trust.max_residual:
             return None
-        found, total = 0.0, 0.0
-        for index in range(len(fit.outline)):
-            length = float(
-                np.linalg.norm(np.roll(fit.outline, -1, axis=0)[index] - fit.outline[index])
-            )
-            total += length
-            mine = close & (fit.edge == index)
-            if mine.sum() >= 4 and abs(fit.residual[mine].mean()) > trust.max_edge_offset:
-                return None
-            bins = max(1, int(length / 3))
-            seen = len(np.unique((fit.along[mine] * bins * 0.999).astype(int)))
-            found += length * seen / bins
-        if found < trust.min_outline * total:
+        edges = len(fit.outline)
+        count = np.bincount(edge, minlength=edges)
+        offset = np.abs(np.bincount(edge, residual, edges)) / np.maximum(count, 4)
+        if offset.max() > trust.max_edge_offset:
+            return None
+        lengths = np.linalg.norm(np.roll(fit.outline, -1, axis=0) - fit.outline, axis=1)
+        pieces = np.maximum(1, (lengths / 3).astype(int))  # of about 3 px
+        piece = (fit.along[close] * pieces[edge] * 0.999).astype(int)
+        found = np.zeros((edges, pieces.max()))
+        found[edge, piece] = 1
+        if (found.sum(axis=1) / pieces) @ lengths < trust.min_outline * lengths.sum():
             return None
         visible, stray = self._overlap(fit.outline, mask, corner)
         if visible < trust.min_visible or stray > trust.max_stray:

@@ -32,6 +32,8 @@ class CameraModel:
         # Homogeneous pixels of a base frame point are linear @ point + offset.
         self.linear: Array = self.matrix @ self.rotation.T
         self.offset: Array = -self.linear @ self.origin
+        self.inverse: Array = np.linalg.inv(self.linear)
+        self._distorts = bool(self.distortion.any())
 
     def project(self, points: ArrayLike) -> Array:
         """Return the pixels (n, 2) of base frame points (n, 3).
@@ -46,7 +48,7 @@ class CameraModel:
         """Return the camera's origin (3,) and the unit directions (n, 3) of pixels (n, 2)."""
         ideal = self.undistort(np.reshape(pixels, (-1, 2)))
         homogeneous = np.column_stack((ideal, np.ones(len(ideal))))
-        directions = np.linalg.solve(self.linear, homogeneous.T).T
+        directions = homogeneous @ self.inverse.T
         return self.origin, directions / np.linalg.norm(directions, axis=1, keepdims=True)
 
     def on_plane(self, pixels: ArrayLike, height: float) -> Array:
@@ -62,7 +64,7 @@ class CameraModel:
 
     def undistort(self, pixels: Array) -> Array:
         """Return where an undistorted pinhole would see these pixels, (n, 2) to (n, 2)."""
-        if not self.distortion.any() or not len(pixels):
+        if not (self._distorts and len(pixels)):
             return pixels
         criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 40, 1e-9)
         ideal = cv2.undistortPoints(
@@ -76,7 +78,7 @@ class CameraModel:
 
     def distort(self, pixels: Array) -> Array:
         """Return where the lens puts the pixels of an undistorted pinhole, (n, 2) to (n, 2)."""
-        if not self.distortion.any() or not len(pixels):
+        if not (self._distorts and len(pixels)):
             return pixels
         homogeneous = np.column_stack((pixels, np.ones(len(pixels))))
         rays = np.linalg.solve(self.matrix, homogeneous.T).T
