@@ -5,7 +5,7 @@ at the tick, perception, observation, action, safety filter, robot. A policy tra
 the graph what it saw here, and the other way round.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -34,7 +34,8 @@ class RobotEnv(gymnasium.Env[FlatObservation, npt.NDArray[np.float32]]):
     action, the reward's terms, success and the safety filter's interventions.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 10}
+    # as Gymnasium declares it
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rl_robot.robots.description import Robot
-from rl_robot.robots.kinematics import Kinematics
+from rl_robot.robots.kinematics import Kinematics, tool_yaw
 
 Array = npt.NDArray[np.float64]
 Image = npt.NDArray[np.uint8]
@@ -83,11 +83,6 @@ def yaw_of_quaternion(quaternion: Sequence[float] | Array) -> float:
     """Return the yaw in rad of a rotation about a vertical axis; quaternion in xyzw order."""
     x, y, z, w = quaternion
     return math.atan2(2.0 * (w * z + x * y), 1.0 - 2.0 * (y * y + z * z))
-
-
-def yaw_of_rotation(rotation: Array) -> float:
-    """Return the heading in rad of the frame's x axis; rotation matrix (3, 3)."""
-    return math.atan2(rotation[1, 0], rotation[0, 0])
 
 
 def _finite(values: Sequence[float] | Array, shape: tuple[int, ...], what: str) -> Array:
@@ -205,8 +200,8 @@ class SnapshotAssembler:
             joint_positions=positions,
             joint_velocities=velocities,
             joint_age=_age(tick_ns, joints),
-            tool_position=np.array(tool_position, dtype=np.float64),
-            tool_yaw=yaw_of_rotation(np.asarray(tool_rotation)),
+            tool_position=tool_position,
+            tool_yaw=tool_yaw(tool_rotation),
             objects={name: self._pose_at(name, tick_ns) for name in self._objects},
             goal=self._goal,
             image=image.data if image else None,

@@ -115,7 +115,8 @@ class Grasp(Task):
         return Reward(terms=terms, success=success, terminated=success)
 
     def _held(self, snapshot: Snapshot, action: npt.NDArray[np.float32]) -> bool:
-        assert snapshot.aperture is not None and snapshot.aperture_rate is not None
+        assert snapshot.aperture is not None
+        assert snapshot.aperture_rate is not None
         return object_held(
             snapshot.aperture,
             snapshot.aperture_rate,
