@@ -1,0 +1,134 @@
+"""perception: pictures in; object poses, the policy-sized picture and the graph's tick out.
+
+A picture that is frozen, malformed or out of order is reported and never used. While an object is
+hidden its last pose is said again with its old stamp.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rclpy.publisher import Publisher
+from sensor_msgs.msg import Image
+
+from rl_robot.errors import UserError
+from rl_robot.perception.block import BlockDetector, PoseTracker
+from rl_robot.perception.image_check import ImageCheck
+from rl_robot.perception.resize import policy_image
+from rl_robot.robots.description import load_robot
+from rl_robot.ros import topics
+from rl_robot.ros.messages import (
+    image_message,
+    numbers_message,
+    pose_message,
+    stamp_ns,
+    yaw_quaternion,
+)
+from rl_robot.ros.node import GraphNode, run
+from rl_robot.ros.parameters import read_parameters
+from rl_robot.tasks import load_task
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Parameters of the perception node."""
+
+    robot: str = "arm"
+    task: str = "grasp"
+
+
+class PerceptionNode(GraphNode):
+    """See the module's text."""
+
+    def __init__(self) -> None:
+        super().__init__("perception")
+        given = read_parameters(self, Parameters)
+        robot = load_robot(given.robot)
+        task = load_task(given.task)
+        if not robot.cameras:
+            raise UserError(f"robot '{robot.name}' has no camera: list one in its YAML")
+        self._camera = robot.cameras[0]
+        self._base_frame = robot.base_frame
+        # Half a picture's time of slack, so that jitter does not skip a control period.
+        self._between_ticks_ns = round((task.period - 0.5 / self._camera.rate) * 1e9)
+        self._last_tick_ns = 0
+        self._check = ImageCheck(
+            width=self._camera.width, height=self._camera.height, period=1.0 / self._camera.rate
+        )
+        self._detectors = {name: BlockDetector(self._camera) for name in task.objects}
+        self._trackers = {name: PoseTracker() for name in task.objects}
+        self._refused = 0
+        self._seconds = 0.0
+        self._said: list[tuple[Publisher, Any]] = []  # of the newest tick
+        self._image = self.publisher(topics.PERCEPTION_IMAGE)
+        self._ages = self.publisher(topics.PERCEPTION_AGES)
+        self._poses = {
+            name: self.publisher(topics.OBJECT_POSE, object=name) for name in task.objects
+        }
+        self.listen(topics.IMAGE_RAW, self._take_picture, depth=2, camera=self._camera.name)
+
+    def _take_picture(self, message: Image) -> None:
+        stamp = stamp_ns(message)
+        if stamp == self._last_tick_ns:
+            self._say()  # said again for a node that was restarted
+            return
+        if stamp < self._last_tick_ns:
+            self._restart(stamp)
+        picture, trouble = self._check.check(
+            stamp_ns=stamp,
+            width=message.width,
+            height=message.height,
+            encoding=message.encoding,
+            step=message.step,
+            data=message.data,
+        )
+        if trouble:
+            self.problem(f"{self._camera.name}: {trouble}")
+            self._refused += picture is None
+        if picture is not None and stamp - self._last_tick_ns >= self._between_ticks_ns:
+            self._last_tick_ns = stamp
+            self._perceive(stamp, picture)
+        self.health["pictures_refused"] = str(self._refused)
+        self.health["detection_ms"] = f"{1e3 * self._seconds:.2f}"
+
+    def _restart(self, stamp: int) -> None:
+        """Begin anew: the source's clock was set back (a restarted simulator or camera)."""
+        self.problem(f"{self._camera.name}: its clock went back to {stamp * 1e-9:.3f} s")
+        self._last_tick_ns = 0
+        self._check.reset()
+        for tracker in self._trackers.values():
+            tracker.clear()
+
+    def _perceive(self, stamp: int, picture: np.ndarray) -> None:
+        began = time.perf_counter()
+        held = {
+            name: self._trackers[name].update(stamp, detector.detect(picture))
+            for name, detector in self._detectors.items()
+        }
+        seen = {name: pose for name, pose in held.items() if pose is not None}
+        # The ages first: the recorder files the poses, whose stamps stand still, by them.
+        ages = {name: (stamp - pose.stamp_ns) * 1e-9 for name, pose in seen.items()}
+        self._said = [(self._ages, numbers_message(ages, stamp))]
+        for name, pose in seen.items():
+            turned = yaw_quaternion(pose.yaw)
+            said = pose_message(pose.stamp_ns, self._base_frame, pose.position, turned)
+            self._said.append((self._poses[name], said))
+        # Last: whoever acts on poses alone need not wait for it.
+        small = image_message(policy_image(picture), stamp, self._camera.frame_id)
+        self._said.append((self._image, small))
+        self._say()
+        self._seconds = time.perf_counter() - began
+
+    def _say(self) -> None:
+        for publisher, message in self._said:
+            publisher.publish(message)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the node."""
+    return run(PerceptionNode, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

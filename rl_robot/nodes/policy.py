@@ -1,0 +1,132 @@
+"""policy: observations in, the learner's action and its joint motion out.
+
+Inference runs in its own thread behind a slot of depth one, so a slow policy always works on the
+newest observation and never delays the taking of messages.
+"""
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from rl_robot.environments.control_loop import ControlLoop
+from rl_robot.experience.alignment import Snapshot
+from rl_robot.policies import load_policy
+from rl_robot.robots.description import load_robot
+from rl_robot.ros import topics
+from rl_robot.ros.messages import numbers_message, trajectory_message
+from rl_robot.ros.node import GraphNode, run
+from rl_robot.ros.observer import Executed, Observer
+from rl_robot.ros.pace import parse_pace
+from rl_robot.ros.parameters import read_parameters
+from rl_robot.ros.slot import LatestSlot
+from rl_robot.supervision.session import RUNNING, Episode
+from rl_robot.tasks import load_task
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Parameters of the policy node."""
+
+    robot: str = "arm"
+    task: str = "grasp"
+    policy: str = "script"
+    pace: str = "1.0"
+    explore: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the policy needs for one action."""
+
+    episode: Episode
+    first: bool
+    snapshot: Snapshot
+    executed: Executed | None
+    reference: np.ndarray
+
+
+class PolicyNode(GraphNode):
+    """See the module's text."""
+
+    def __init__(self) -> None:
+        super().__init__("policy")
+        given = read_parameters(self, Parameters)
+        robot = load_robot(given.robot)
+        self._task = load_task(given.task)
+        self._policy = load_policy(given.policy, self._task, robot)
+        self._explore = given.explore
+        self._loop = ControlLoop(self._task, robot)
+        self._episode_id = -1
+        self._last_tick_ns = 0
+        self._acted: deque[float] = deque(maxlen=50)  # wall times of the last actions
+        self.health["version"] = str(self._policy.spec.version)
+        self._slot: LatestSlot[Job] = LatestSlot()
+        self._action = self.publisher(topics.POLICY_ACTION)
+        self._command = self.publisher(topics.POLICY_COMMAND)
+        paced = parse_pace(given.pace) is None
+        self._observer = Observer(self, robot, self._task, self._on_change, paced=paced)
+        self._worker = threading.Thread(target=self._work, name="inference", daemon=True)
+        self._worker.start()
+
+    def _on_change(self) -> None:
+        episode, tick = self._observer.episode, self._observer.tick_ns
+        if episode is None or episode.phase != RUNNING:
+            return
+        first = episode.id != self._episode_id
+        if first:
+            self._last_tick_ns = episode.stamp_ns - 1
+        if tick <= self._last_tick_ns:
+            return
+        snapshot, reference = self._observer.snapshot(), self._observer.reference
+        if snapshot is None or reference is None:
+            return
+        self._episode_id, self._last_tick_ns = episode.id, tick
+        self._slot.put(Job(episode, first, snapshot, self._observer.executed(), reference))
+
+    def _work(self) -> None:
+        while (job := self._slot.take()) is not None:
+            began = time.perf_counter()
+            self._act(job)
+            self._report(job, time.perf_counter() - began)
+
+    def _act(self, job: Job) -> None:
+        if job.first:
+            self._policy.reset(job.episode.seed)
+            self._loop.reset(job.reference)
+        elif job.executed is not None:
+            self._loop.executed(job.executed.motion)
+        action = self._policy.act(self._loop.observe(job.snapshot), explore=self._explore)
+        motion = self._loop.propose(action)
+        stamp = job.snapshot.time_ns
+        numbers = dict(zip(self._task.action_names, action.tolist(), strict=True))
+        numbers["version"] = float(self._policy.spec.version)
+        numbers["explore"] = float(self._explore)
+        self._command.publish(trajectory_message(motion, stamp))
+        self._action.publish(numbers_message(numbers, stamp))
+
+    def _report(self, job: Job, seconds: float) -> None:
+        self._acted.append(time.monotonic())
+        spread = self._acted[-1] - self._acted[0]
+        self.health["rate_hz"] = f"{(len(self._acted) - 1) / spread:.1f}" if spread else "0"
+        self.health["inference_ms"] = f"{1e3 * seconds:.2f}"
+        self.health["skipped"] = str(self._slot.dropped)
+        self.health["joint_age_s"] = f"{job.snapshot.joint_age:.3f}"
+        for name, pose in job.snapshot.objects.items():
+            self.health[f"{name}_age_s"] = f"{pose.age:.3f}"
+
+    def close(self) -> None:
+        """End the inference thread."""
+        self._slot.close()
+        self._worker.join(timeout=2.0)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the node."""
+    return run(PolicyNode, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

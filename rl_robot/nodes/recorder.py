@@ -1,0 +1,170 @@
+"""recorder: one MCAP bag per episode, of the messages as they came over the wire."""
+
+import time
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.serialization import deserialize_message
+
+from rl_robot.experience.bags import EpisodeMetadata, EpisodeWriter, TopicQos
+from rl_robot.experience.recording import EpisodeCut, Record, topic_rules
+from rl_robot.experience.runs import RunFolder
+from rl_robot.robots.description import Robot, load_robot
+from rl_robot.ros import topics
+from rl_robot.ros.messages import status_message
+from rl_robot.ros.node import GraphNode, run
+from rl_robot.ros.observer import episode_of
+from rl_robot.ros.parameters import read_parameters
+from rl_robot.supervision.session import BROKEN, ENDED, RUNNING, Episode
+from rl_robot.tasks import Task, load_task
+
+QUEUE = 500  # messages that may wait per topic while a bag is being closed
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Parameters of the recorder node."""
+
+    robot: str = "arm"
+    task: str = "grasp"
+    run: str = ""  # the run's folder
+
+
+class RecorderNode(GraphNode):
+    """See the module's text."""
+
+    def __init__(self) -> None:
+        super().__init__("recorder")
+        given = read_parameters(self, Parameters)
+        robot = load_robot(given.robot)
+        task = load_task(given.task)
+        self._run = RunFolder.create(Path(given.run))
+        self._types = recorded_topics(robot, task)
+        controllers = {interface.topic for interface in robot.interfaces}
+        rules = topic_rules(self._types, controllers)
+        self._cut = EpisodeCut(rules, period=task.period)
+        self._writer: EpisodeWriter | None = None
+        self._episode: Episode | None = None
+        self._last_id = -1
+        self._status = self.publisher(topics.RECORDER_STATUS)
+        for name, topic in self._types.items():
+            self.create_subscription(
+                topic.type,
+                name,
+                partial(self._take, name),
+                topic.quality.profile(QUEUE),
+                raw=True,
+            )
+        self.every(0.02, self._close_when_complete)
+
+    def _take(self, name: str, raw: bytes, info: dict[str, Any]) -> None:
+        self._write(self._cut.add(name, raw, info["source_timestamp"]))
+        if name == topics.EPISODE.name:
+            message = deserialize_message(raw, DiagnosticArray)
+            episode = episode_of(self, message)
+            if episode is not None:
+                self._follow(episode)
+        self._close_when_complete()
+
+    def _follow(self, episode: Episode) -> None:
+        """Open a bag when an episode starts to run, end it when the episode does."""
+        if episode.phase == RUNNING and self._writer is None and episode.id > self._last_id:
+            self._last_id = episode.id
+            types = {name: topic_type(topic) for name, topic in self._types.items()}
+            qos = {
+                name: TopicQos(topic.quality.depth, True, topic.quality.latched)
+                for name, topic in self._types.items()
+            }
+            path = self._run.episode_path(episode.id)
+            self._writer = EpisodeWriter(path, types, qos=qos, namespace=self.get_namespace())
+            self._cut.begin(episode.stamp_ns)
+        elif episode.phase == ENDED and self._writer is not None:
+            if self._episode is None or self._episode.phase != ENDED:
+                self._cut.end(episode.stamp_ns, time.monotonic())
+        elif episode.phase == ENDED and episode.id > self._last_id:
+            self._last_id = episode.id  # it ended before it ran: there is nothing to keep
+            self._say_closed(episode, "")
+        self._episode = episode
+
+    def _write(self, records: list[Record]) -> None:
+        if self._writer is not None:
+            for record in records:
+                self._writer.write(*record)
+
+    def _close_when_complete(self) -> None:
+        if self._writer is not None and self._cut.complete(time.monotonic()):
+            missing = self._cut.missing()
+            if missing:
+                self.problem(f"the bag is closed without the last of {', '.join(missing)}")
+            self._close()
+
+    def _close(self) -> None:
+        assert self._writer is not None and self._episode is not None
+        self._write(self._cut.finish())
+        episode = self._episode
+        path = self._writer.close(self._metadata(episode))
+        self._writer = None
+        self._say_closed(episode, str(path))
+
+    def _metadata(self, episode: Episode) -> EpisodeMetadata:
+        return EpisodeMetadata(
+            episode=episode.id,
+            robot=episode.robot,
+            task=episode.task,
+            start=episode.start.to_json(),
+            split=episode.split,
+            policy=episode.policy,
+            policy_version=episode.policy_version,
+            seed=episode.seed,
+            outcome=episode.outcome,
+            reason=episode.reason,
+            steps=episode.steps,
+            lost_periods=episode.lost_periods,
+            extra={"start_index": str(episode.index)},
+        )
+
+    def _say_closed(self, episode: Episode, path: str) -> None:
+        values = {"id": str(episode.id), "path": path}
+        self._status.publish(status_message(episode.stamp_ns, "recorder", "closed", values))
+        self.health["closed"] = str(episode.id)
+
+    def close(self) -> None:
+        """Close the bag of an episode that is cut short, so that what it holds is kept."""
+        if self._writer is None or self._episode is None:
+            return
+        if self._episode.phase != ENDED:
+            self._cut.end(self._episode.stamp_ns, time.monotonic())
+            self._episode = replace(
+                self._episode, phase=ENDED, outcome=BROKEN, reason="interrupted"
+            )
+        self._close()
+
+
+def recorded_topics(robot: Robot, task: Task) -> dict[str, topics.Topic]:
+    """Return the topics of the graph that a bag holds, name -> row of the table."""
+    cameras = [camera.name for camera in robot.cameras]
+    recorded: dict[str, topics.Topic] = {}
+    for topic in topics.TOPICS:
+        if topic.recorded and "<interface>" not in topic.name:
+            recorded |= dict.fromkeys(topic.expanded(camera=cameras, object=task.objects), topic)
+    for interface in robot.interfaces:
+        recorded[interface.topic] = topics.INTERFACES[interface.type]
+    return recorded
+
+
+def topic_type(topic: topics.Topic) -> str:
+    """Return the ROS name of a topic's message type, such as sensor_msgs/msg/Image."""
+    package, kind = topic.type.__module__.split(".")[0], topic.type.__name__
+    return f"{package}/msg/{kind}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the node."""
+    return run(RecorderNode, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,338 @@
+"""safety: the arbiter and the only writer to the robot.
+
+One source moves the robot at a time; whatever it sends passes the checks and the filter. Paced, one
+command is executed for each tick, once the supervisor has decided the tick; at real time commands
+are forwarded as they arrive and a steady timer brakes when none does. Not safety-rated.
+"""
+
+import time
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Bool, Float64MultiArray
+from std_srvs.srv import SetBool, Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from rl_robot.robots.cartesian import Motion
+from rl_robot.robots.description import CommandInterface, load_robot
+from rl_robot.ros import topics
+from rl_robot.ros.messages import (
+    numbers_message,
+    stamp_ns,
+    trajectory_message,
+    trajectory_times,
+)
+from rl_robot.ros.node import GraphNode, run
+from rl_robot.ros.observer import episode_of
+from rl_robot.ros.pace import parse_pace
+from rl_robot.ros.parameters import read_parameters
+from rl_robot.safety.arbiter import SOURCES, Arbiter
+from rl_robot.safety.checks import CommandRefused, RawCommand, check_command
+from rl_robot.safety.filter import SafetyFilter
+from rl_robot.supervision.session import RESETTING, RUNNING, Episode
+from rl_robot.tasks import load_task
+
+HOLD = "hold"  # the source of what safety sends of its own accord
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Parameters of the safety node. Ages count in control periods."""
+
+    robot: str = "arm"
+    task: str = "grasp"
+    pace: str = "1.0"
+    enabled: bool = False  # simulations start enabled, hardware by the service safety/enable
+    max_age: float = 2.5
+    max_future: float = 0.02  # s that a stamp may lie ahead of this node's clock
+    watchdog: float = 5.0  # s of wall time after which a paced tick goes on with a hold
+
+
+@dataclass(frozen=True)
+class Received:
+    """A command as it came, and when (steady clock, s)."""
+
+    message: JointTrajectory
+    at: float
+    stamp_ns: int
+
+
+class SafetyNode(GraphNode):
+    """See the module's text."""
+
+    def __init__(self) -> None:
+        super().__init__("safety")
+        given = read_parameters(self, Parameters)
+        self._robot = load_robot(given.robot)
+        self._period = load_task(given.task).period
+        self._period_ns = round(self._period * 1e9)
+        self._factor = parse_pace(given.pace)
+        self._max_age = given.max_age * self._period
+        # A simulation that runs faster than the wall clock gains as much on this node's clock.
+        self._max_future = given.max_future * max(1.0, self._factor or 1.0)
+        self._watchdog = given.watchdog
+        self._filter = SafetyFilter(self._robot.joints, period=self._period)
+        self._started = False  # the filter knows the measured state
+        self._arbiter = Arbiter()
+        if given.enabled:
+            self._arbiter.enable()
+        self._episode: Episode | None = None
+        self._commands: dict[str, Received] = {}
+        self._joint_ns = 0
+        self._joint_at = 0.0
+        self._measured: np.ndarray | None = None
+        self._executed_ns = 0
+        self._sent_at = 0.0
+        self._sent_source = HOLD
+        self._progress_at = time.monotonic()
+        self._counts = {"executed": 0, "held": 0, "refused": 0, "interventions": 0, "lost": 0}
+        self._latencies: list[float] = []  # s, since the last health report
+
+        self._writers = {
+            interface.name: self.publisher(
+                topics.INTERFACES[interface.type], interface=interface.topic
+            )
+            for interface in self._robot.interfaces
+        }
+        self._command = self.publisher(topics.SAFETY_COMMAND)
+        self._margins = self.publisher(topics.SAFETY_MARGINS)
+        self._interventions = self.publisher(topics.SAFETY_INTERVENTIONS)
+        self.listen(topics.JOINT_STATES, self._take_joints, depth=1)
+        self.listen(topics.EPISODE, self._take_episode, depth=5)
+        self.listen(topics.EMERGENCY_STOP, self._take_stop)
+        for source in SOURCES:
+            self.create_subscription(
+                JointTrajectory,
+                f"{source}/command",
+                partial(self._take_command, source),
+                topics.COMMAND.profile(1),
+            )
+        self.create_service(SetBool, "safety/enable", self._enable)
+        self.create_service(Trigger, "safety/emergency_stop", self._stop)
+        self.create_service(Trigger, "safety/clear", self._clear)
+        if self._factor is None:
+            self.every(0.2, self._watch_handshake)
+        else:
+            self.every(0.25 * self._period / self._factor, self._watch_commands)
+
+    # --- what is heard ---------------------------------------------------------------------
+
+    def _take_joints(self, message: JointState) -> None:
+        positions = dict(zip(message.name, message.position, strict=False))
+        try:
+            measured = np.array([positions[name] for name in self._robot.joint_names])
+        except KeyError as missing:
+            self.problem(f"joint_states: joint {missing} is missing")
+            return
+        if not np.isfinite(measured).all():
+            self.problem("joint_states: a position is not finite")
+            return
+        stamp = stamp_ns(message)
+        if stamp < self._joint_ns - self._period_ns:
+            self._start_again("the clock of joint_states was set back")
+        self._joint_ns, self._joint_at, self._measured = stamp, time.monotonic(), measured
+        if not self._started:
+            self._filter.reset(measured)
+            self._started = True
+        self._execute_tick()
+
+    def _take_episode(self, message: DiagnosticArray) -> None:
+        episode = episode_of(self, message)
+        if episode is not None:
+            if self._episode is None or episode.phase != self._episode.phase:
+                self._progress_at = time.monotonic()
+            self._episode = episode
+            self._execute_tick()
+
+    def _take_command(self, source: str, message: JointTrajectory) -> None:
+        received = Received(message, time.monotonic(), stamp_ns(message))
+        self._commands[source] = received
+        if self._factor is None:
+            self._execute_tick()
+        elif source == self._source():
+            self._execute_now(source, received)
+
+    def _take_stop(self, message: Bool) -> None:
+        if message.data:
+            self._stop_robot("the topic emergency_stop")
+
+    def _start_again(self, why: str) -> None:
+        self.problem(why)
+        self._started = False
+        self._executed_ns = 0
+        self._commands.clear()
+
+    def _source(self) -> str | None:
+        """The source that may move the robot now."""
+        if self._episode is None:
+            return None
+        now = time.monotonic()
+        live = [
+            source
+            for source, received in self._commands.items()
+            if now - received.at <= self._max_age
+        ]
+        return self._arbiter.active_source(self._episode.phase, live)
+
+    # --- services --------------------------------------------------------------------------
+
+    def _enable(self, request: SetBool.Request, reply: SetBool.Response) -> SetBool.Response:
+        if not request.data:
+            self._arbiter.disable()
+            reply.success = True
+            return reply
+        reply.success = self._arbiter.enable()
+        if not reply.success:
+            reply.message = f"stopped by {self._arbiter.stop_reason}: call safety/clear first"
+        elif self._measured is not None:
+            self._filter.reset(self._measured)
+        return reply
+
+    def _stop(self, _: Trigger.Request, reply: Trigger.Response) -> Trigger.Response:
+        self._stop_robot("the service safety/emergency_stop")
+        reply.success = True
+        return reply
+
+    def _stop_robot(self, who: str) -> None:
+        self._arbiter.stop(who)
+        self.problem(f"emergency stop by {who}")
+
+    def _clear(self, _: Trigger.Request, reply: Trigger.Response) -> Trigger.Response:
+        self._arbiter.clear()
+        reply.success = True
+        reply.message = "cleared: call safety/enable to go on"
+        return reply
+
+    # --- paced -----------------------------------------------------------------------------
+
+    def _execute_tick(self) -> None:
+        """Paced: execute the pending tick when all that belongs to it has come."""
+        episode = self._episode
+        if self._factor is not None or episode is None or not self._started:
+            return
+        # Stopped or disabled, the tick is still executed, as a hold, so that time goes on.
+        awaited = self._source() or self._arbiter.due_source(episode.phase)
+        received = self._commands.get(awaited) if awaited else None
+        if awaited is None or received is None or received.stamp_ns <= self._executed_ns:
+            return
+        tick = received.stamp_ns
+        decided = episode.phase != RUNNING or episode.stamp_ns >= tick
+        if not decided or self._joint_ns < tick:
+            return
+        if self._arbiter.enabled:
+            self._send_checked(awaited, received, self._joint_ns)
+        else:
+            self._send(None, HOLD, tick)
+
+    def _watch_handshake(self) -> None:
+        """Paced: a source that never answers costs a period, not the session."""
+        phase = self._episode.phase if self._episode else ""
+        since = max(self._progress_at, self._sent_at)
+        if phase in (RESETTING, RUNNING) and self._started:
+            if time.monotonic() - since > self._watchdog and self._joint_ns > self._executed_ns:
+                self.problem(f"{phase}: no command for {self._watchdog:.0f} s, holding one period")
+                self._counts["lost"] += 1
+                self._send(None, HOLD, self._joint_ns)
+        self._report()
+
+    # --- at the wall clock's pace ----------------------------------------------------------
+
+    def _execute_now(self, source: str, received: Received) -> None:
+        if not self._started:
+            return
+        now = self.get_clock().now().nanoseconds
+        if time.monotonic() - self._joint_at > self._max_age:
+            self.problem(f"joint_states stopped: {source}'s command is not executed")
+            return
+        self._latencies.append((now - received.stamp_ns) * 1e-9)
+        self._send_checked(source, received, now)
+
+    def _watch_commands(self) -> None:
+        """Brake, then hold, when the source of the phase has nothing to say in time."""
+        assert self._factor is not None
+        if self._started:
+            periods = 1.0 if self._sent_source == HOLD else 1.5
+            waited = time.monotonic() - self._sent_at
+            if waited >= periods * self._period / self._factor:
+                self._send(None, HOLD, self.get_clock().now().nanoseconds)
+        self._report()
+
+    # --- executing -------------------------------------------------------------------------
+
+    def _send_checked(self, source: str, received: Received, now_ns: int) -> None:
+        """Check a command, then filter and send it; what is refused is never sent."""
+        message = received.message
+        raw = RawCommand(
+            source,
+            received.stamp_ns,
+            tuple(message.joint_names),
+            trajectory_times(message),
+            [list(point.positions) for point in message.points],
+        )
+        try:
+            motion = check_command(
+                raw,
+                joints=self._robot.joint_names,
+                now_ns=now_ns,
+                received_age=0.0 if self._factor is None else time.monotonic() - received.at,
+                max_age=self._max_age,
+                max_received_age=self._max_age,
+                max_future=self._max_future,
+            )
+        except CommandRefused as refused:
+            self._counts["refused"] += 1
+            self.problem(f"{source}: command refused: {refused}")
+            if self._factor is None:
+                self._send(None, HOLD, received.stamp_ns)
+            return
+        self._send(motion, source, received.stamp_ns)
+
+    def _send(self, motion: Motion | None, source: str, stamp: int) -> None:
+        safe = self._filter.step(motion)
+        # Before the controllers' topics: the recorder files those, which carry no stamp, by it.
+        self._command.publish(trajectory_message(safe.motion, stamp, source))
+        for interface in self._robot.interfaces:
+            self._write(interface, safe.motion)
+        self._margins.publish(numbers_message(safe.margins, stamp))
+        if safe.interventions:
+            changed = {f"{item.kind}/{item.joint}": item.amount for item in safe.interventions}
+            self._interventions.publish(numbers_message(changed, stamp))
+        if self._factor is None:
+            self._latencies.append(time.monotonic() - self._joint_at)
+        self._sent_at, self._sent_source = time.monotonic(), source
+        self._executed_ns = max(self._executed_ns, stamp)
+        self._counts["held" if source == HOLD else "executed"] += 1
+        self._counts["interventions"] += len(safe.interventions)
+
+    def _write(self, interface: CommandInterface, motion: Motion) -> None:
+        columns = [self._robot.joint_names.index(joint) for joint in interface.joints]
+        positions = motion.positions[:, columns]
+        writer = self._writers[interface.name]
+        if interface.type == "std_msgs/msg/Float64MultiArray":
+            writer.publish(Float64MultiArray(data=positions[-1].tolist()))
+        else:
+            part = Motion(interface.joints, motion.times, positions)
+            writer.publish(trajectory_message(part, 0))
+
+    def _report(self) -> None:
+        self.health.update({name: str(count) for name, count in self._counts.items()})
+        self.health["source"] = self._source() or "none"
+        self.health["enabled"] = str(self._arbiter.enabled).lower()
+        self.health["emergency_stop"] = str(self._arbiter.stopped).lower()
+
+    def _report_health(self) -> None:
+        taken, self._latencies = self._latencies, []
+        self.health["latency_ms"] = ",".join(f"{1e3 * value:.2f}" for value in taken)
+        super()._report_health()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the node."""
+    return run(SafetyNode, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

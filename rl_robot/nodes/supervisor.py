@@ -1,0 +1,300 @@
+"""supervisor: runs episodes for as long as it is left alone.
+
+It decides each tick of an episode, has the scene reset, waits for the bag, notices nodes that died
+or hang, marks the episode they broke and runs it again. A person is asked for only when that fails.
+"""
+
+import os
+import signal
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from diagnostic_msgs.msg import DiagnosticArray
+from sensor_msgs.msg import JointState
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
+
+from rl_robot.evaluation.report import write_report
+from rl_robot.experience.runs import RunFolder
+from rl_robot.robots.description import load_robot
+from rl_robot.ros import topics
+from rl_robot.ros.messages import (
+    numbers,
+    pose_message,
+    stamp_ns,
+    status_message,
+    status_values,
+)
+from rl_robot.ros.node import GraphNode, run
+from rl_robot.ros.pace import parse_pace
+from rl_robot.ros.parameters import read_parameters
+from rl_robot.supervision.health import Roll
+from rl_robot.supervision.progress import ProgressLine
+from rl_robot.supervision.session import ENDED, RESETTING, RUNNING, Episode, Session, SessionPlan
+from rl_robot.tasks import load_task
+
+START_TIMEOUT = 60.0  # s for all nodes to come up, or back
+STUCK_TIMEOUT = 30.0  # s of wall time in which an episode must get on
+CLOSE_TIMEOUT = 10.0  # s for the recorder to close a bag
+HANG_TIMEOUT = 5.0  # s of silence after which a process that still exists is ended
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Parameters of the supervisor node."""
+
+    robot: str = "arm"
+    task: str = "grasp"
+    policy: str = "script"
+    pace: str = "1.0"
+    episodes: int = 20
+    split: str = "train"
+    first: int = 0
+    seed: int = 0
+    run: str = ""  # the run's folder
+    record: bool = True
+    nodes: str = "simulator,perception,policy,safety,reward,reset,recorder"
+
+
+class SupervisorNode(GraphNode):
+    """See the module's text."""
+
+    def __init__(self) -> None:
+        super().__init__("supervisor")
+        self._given = given = read_parameters(self, Parameters)
+        self._robot = load_robot(given.robot)
+        task = load_task(given.task)
+        self._period = task.period
+        self._run = RunFolder.create(Path(given.run))
+        self._lock = self._run.lock()
+        plan = SessionPlan(
+            robot=self._robot.name,
+            policy=given.policy,
+            episodes=given.episodes,
+            split=given.split,
+            first=given.first,
+            seed=given.seed,
+        )
+        self._session = Session(plan, task, first_id=self._run.next_episode())
+        self._roll = Roll([name for name in given.nodes.split(",") if name])
+        self._pids: dict[str, int] = {}
+        self._waiting_since = time.monotonic()  # for nodes, or for a bag to be closed
+        self._progress_at = time.monotonic()
+        self._published_again = False
+        self._closed_id = -1
+        self._tick_ns = 0
+        self._began = 0.0
+        self._steps = 0
+        self._line = ProgressLine(given.episodes)
+
+        self._episode = self.publisher(topics.EPISODE)
+        self._goal = self.publisher(topics.GOAL)
+        self._description = self.publisher(topics.ROBOT_DESCRIPTION)
+        self._description.publish(String(data=self._robot.urdf_xml))
+        self.listen(topics.REWARD, self._take_reward, depth=10)
+        self.listen(topics.RESET_STATUS, self._take_reset, depth=10)
+        self.listen(topics.RECORDER_STATUS, self._take_closed, depth=10)
+        self.listen(topics.DIAGNOSTICS, self._take_health, depth=50)
+        self._paced = parse_pace(given.pace) is None
+        self._publish_again = self.create_client(Trigger, "simulator/publish")
+        self.every(0.05, self._supervise)
+
+    # --- what is heard ---------------------------------------------------------------------
+
+    def _take_reward(self, message: JointState) -> None:
+        self._advance(stamp_ns(message))
+        self._publish(self._session.on_reward(stamp_ns(message), numbers(message)))
+
+    def _take_reset(self, message: DiagnosticArray) -> None:
+        self._advance(stamp_ns(message))
+        status = message.status[0]
+        values = status_values(status)
+        episode = self._session.episode
+        if episode is not None and values.get("episode") == str(episode.id):
+            reason = values.get("reason", "")
+            self._publish(self._session.on_reset(stamp_ns(message), status.message, reason))
+
+    def _take_closed(self, message: DiagnosticArray) -> None:
+        values = status_values(message.status[0])
+        self._closed_id = max(self._closed_id, int(values.get("id", "-1")))
+        self._supervise()
+
+    def _take_health(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            values = status_values(status)
+            self._roll.hear(status.name, values, time.monotonic())
+            if values.get("host") == socket.gethostname() and values.get("pid", "").isdigit():
+                self._pids[status.name] = int(values["pid"])
+
+    def _advance(self, stamp: int) -> None:
+        """Count a tick and remember that the graph gets on."""
+        self._progress_at = time.monotonic()
+        if stamp > self._tick_ns:
+            self._steps += 1
+        self._tick_ns = stamp
+
+    def _publish(self, episode: Episode | None) -> None:
+        if episode is None:
+            return
+        values = episode.to_values()
+        self._episode.publish(status_message(episode.stamp_ns, "episode", episode.phase, values))
+        if episode.phase == ENDED:
+            self._waiting_since = time.monotonic()
+            self._show()
+
+    # --- the session -----------------------------------------------------------------------
+
+    def _supervise(self) -> None:
+        now = time.monotonic()
+        missing = self._roll.missing(now)
+        restarted = self._roll.take_restarted()
+        episode = self._session.episode
+        if restarted:
+            self._published_again = False
+        if episode is not None and episode.phase in (RESETTING, RUNNING):
+            self._watch_episode(missing, restarted, now)
+        elif missing:
+            self._wait_for(missing, now)
+        elif not self._ready():
+            return
+        elif episode is None or self._is_closed(episode, now):
+            self._go_on()
+
+    def _watch_episode(self, missing: list[str], restarted: list[str], now: float) -> None:
+        """Break the episode off when a node it needs died, hangs, or nothing happens."""
+        reason = ""
+        if restarted:
+            reason = f"{', '.join(restarted)} died and was started again"
+        elif missing:
+            reason = f"{', '.join(missing)} is silent"
+        elif now - self._progress_at > STUCK_TIMEOUT:
+            reason = f"nothing happened for {STUCK_TIMEOUT:.0f} s"
+        if reason:
+            self._published_again = False
+            self.get_logger().warning(f"episode broken: {reason}")
+            self._publish(self._session.break_off(self._tick_ns, reason))
+
+    def _wait_for(self, missing: list[str], now: float) -> None:
+        waited = now - self._waiting_since
+        if self._session.episode is not None and waited > HANG_TIMEOUT:
+            self._end_hanging(missing)
+        if waited > START_TIMEOUT:
+            self._fail(f"{', '.join(missing)} did not come up within {START_TIMEOUT:.0f} s")
+
+    def _end_hanging(self, missing: list[str]) -> None:
+        """End processes that exist but are silent; whoever started them starts them again."""
+        for name in missing:
+            pid = self._pids.pop(name, None)
+            if pid is not None and self._executable_of(pid, name):
+                self.get_logger().warning(f"{name} hangs: its process {pid} is ended")
+                os.kill(pid, signal.SIGKILL)
+
+    @staticmethod
+    def _executable_of(pid: int, name: str) -> bool:
+        """Whether the process is (still) that node: process ids are used again."""
+        try:
+            return name in Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+        except OSError:
+            return False
+
+    def _ready(self) -> bool:
+        """Paced: have the simulator say the present tick (again) when nodes came up or back."""
+        if not self._paced or self._published_again:
+            return True
+        if self._publish_again.service_is_ready():
+            self._published_again = True
+            self._publish_again.call_async(Trigger.Request())
+        return self._published_again
+
+    def _is_closed(self, episode: Episode, now: float) -> bool:
+        if not self._given.record or self._closed_id >= episode.id:
+            return True
+        if now - self._waiting_since > CLOSE_TIMEOUT:
+            self.problem(f"the recorder did not close the bag of episode {episode.id}")
+            return True
+        return False
+
+    def _go_on(self) -> None:
+        """Begin the next episode, or end the session."""
+        if self._session.gave_up:
+            self._fail(f"a person is needed: {self._session.gave_up}")
+        elif self._session.finished:
+            self._finish(0)
+        else:
+            if not self._began:
+                self._began = time.monotonic()
+            self._progress_at = time.monotonic()
+            version = self._roll.value("policy", "version", "0")
+            episode = self._session.begin(self._tick_ns, policy_version=version)
+            goal = episode.start.values.get("goal")
+            if goal is not None:
+                upright = (0.0, 0.0, 0.0, 1.0)
+                self._goal.publish(
+                    pose_message(self._tick_ns, self._robot.base_frame, goal, upright)
+                )
+            self._publish(episode)
+
+    # --- the end ---------------------------------------------------------------------------
+
+    def _fail(self, why: str) -> None:
+        self._line.end()
+        self.get_logger().error(why)
+        self._finish(1)
+
+    def _finish(self, exit_code: int) -> None:
+        self._write_session()
+        self._line.end()
+        if self._given.record:
+            print(f"report: {write_report(self._run)}", flush=True)
+        self.exit_code = exit_code
+
+    def _show(self) -> None:
+        session = self._session
+        wall = time.monotonic() - self._began if self._began else 0.0
+        simulated = self._steps * self._period
+        self._line.show(
+            session.done, session.successes, session.broken, wall, simulated, self._steps
+        )
+        self._write_session()
+
+    def _write_session(self) -> None:
+        wall = time.monotonic() - self._began if self._began else 0.0
+        session = self._session
+        self._run.write_session({
+            "robot": self._robot.name,
+            "task": self._given.task,
+            "policy": self._given.policy,
+            "pace": self._given.pace,
+            "split": self._given.split,
+            "first": self._given.first,
+            "seed": self._given.seed,
+            "episodes": session.done,
+            "successes": session.successes,
+            "broken": session.broken,
+            "wall_seconds": wall,
+            "control_steps": self._steps,
+            "control_period": self._period,
+            "lost_periods": session.lost_periods,
+            "gave_up": session.gave_up,
+        })
+
+    def close(self) -> None:
+        """Interrupted: mark the episode, let the recorder close its bag, write what there is."""
+        if self.exit_code is None and self._began:
+            self._publish(self._session.break_off(self._tick_ns, "interrupted"))
+            deadline = time.monotonic() + 1.5
+            while self._run.unfinished_episodes() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            self._finish(130)
+        self._lock.release()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the node."""
+    return run(SupervisorNode, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,131 @@
+"""What every node of the graph does alike: topics from the table, health, signals, a clean end."""
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.clock import Clock, ClockType
+from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.signals import SignalHandlerOptions
+from rclpy.subscription import Subscription
+from rclpy.timer import Timer
+
+from rl_robot.errors import UserError
+from rl_robot.ros import topics
+from rl_robot.ros.messages import status_message
+
+HEALTH_PERIOD = 0.5  # seconds between two reports of a node's health
+
+
+class GraphNode(Node):
+    """A node whose topics come from the table and whose health goes to `diagnostics`.
+
+    Subclasses fill `health` with what a person watching would want to know (strings by name),
+    call `problem` for what is wrong, and may end the process by setting `exit_code`.
+    """
+
+    def __init__(self, name: str, *, parameter_services: bool = False) -> None:
+        super().__init__(name, start_parameter_services=parameter_services)
+        self.health: dict[str, str] = {}
+        self.exit_code: int | None = None
+        self._problem = ""
+        self._problem_time = 0.0
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._diagnostics = self.publisher(topics.DIAGNOSTICS)
+        self.every(HEALTH_PERIOD, self._report_health)
+
+    def publisher(self, topic: topics.Topic, **parts: str) -> Publisher:
+        """Return a publisher of a topic of the table."""
+        events = PublisherEventCallbacks(
+            incompatible_qos=lambda _: self.problem(f"{topic.name}: a subscriber's QoS is refused")
+        )
+        return self.create_publisher(
+            topic.type, topic.named(**parts), topic.quality.profile(), event_callbacks=events
+        )
+
+    def listen(
+        self,
+        topic: topics.Topic,
+        callback: Callable[[Any], None],
+        *,
+        depth: int = 1,
+        raw: bool = False,
+        **parts: str,
+    ) -> Subscription:
+        """Subscribe to a topic of the table; depth 1 keeps only the newest message."""
+        events = SubscriptionEventCallbacks(
+            incompatible_qos=lambda _: self.problem(f"{topic.name}: a publisher's QoS is refused")
+        )
+        return self.create_subscription(
+            topic.type,
+            topic.named(**parts),
+            callback,
+            topic.quality.profile(depth),
+            event_callbacks=events,
+            raw=raw,
+        )
+
+    def every(self, seconds: float, callback: Callable[[], None]) -> Timer:
+        """Call back on the steady clock, whatever the simulated time does."""
+        return self.create_timer(seconds, callback, clock=self._steady)
+
+    def problem(self, text: str) -> None:
+        """Report that something is wrong: in the log once, in diagnostics for two seconds."""
+        if text != self._problem:
+            self.get_logger().warning(text)
+        self._problem, self._problem_time = text, time.monotonic()
+
+    def close(self) -> None:
+        """Finish what must not be left half-done; called once before the node is destroyed."""
+
+    def _report_health(self) -> None:
+        if self._problem and time.monotonic() - self._problem_time > 2.0:
+            self._problem = ""
+        level = DiagnosticStatus.WARN if self._problem else DiagnosticStatus.OK
+        # The process id lets the supervisor tell a restarted node from one that went on.
+        values = {"pid": str(os.getpid()), "host": socket.gethostname(), **self.health}
+        message = self._problem or "ok"
+        now = self.get_clock().now().nanoseconds
+        self._diagnostics.publish(status_message(now, self.get_name(), message, values, level))
+
+
+def run(make_node: Callable[[], GraphNode], argv: list[str] | None = None) -> int:
+    """Run one node until SIGINT, SIGTERM or its own `exit_code`; return the exit status.
+
+    A UserError while the node is made or runs is printed as one line and gives status 2.
+    """
+    stopped: list[int] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        stopped.append(number)
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    # Our own handlers: rclpy's would take the context away before close() has published.
+    rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
+    node: GraphNode | None = None
+    try:
+        node = make_node()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        while not stopped and node.exit_code is None:
+            executor.spin_once(timeout_sec=0.1)
+        return node.exit_code or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return 2
+    finally:
+        if node is not None:
+            node.close()
+            node.destroy_node()
+        rclpy.try_shutdown()

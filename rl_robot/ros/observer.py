@@ -1,0 +1,190 @@
+"""What policy, reward and reset have in common: the newest complete observation of a tick.
+
+A tick is a message on `perception/ages`: one per control period, stamped with the capture time of
+the picture it speaks of.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
+from sensor_msgs.msg import Image, JointState
+from trajectory_msgs.msg import JointTrajectory
+
+from rl_robot.experience.alignment import Snapshot, SnapshotAssembler
+from rl_robot.robots.cartesian import Motion
+from rl_robot.robots.description import Robot
+from rl_robot.ros import topics
+from rl_robot.ros.messages import motion, numbers, pose_arrays, stamp_ns, status_values
+from rl_robot.ros.node import GraphNode
+from rl_robot.supervision.session import Episode
+from rl_robot.tasks import Task
+
+
+@dataclass(frozen=True)
+class Executed:
+    """What the safety node executed for one tick, and where the set points stood before it."""
+
+    stamp_ns: int
+    source: str
+    start: np.ndarray  # (n,) set points before the motion, in the robot's joint order
+    motion: Motion
+
+    @property
+    def end(self) -> np.ndarray:
+        """Set points after the motion (n,)."""
+        return self.motion.positions[-1]
+
+
+class Observer:
+    """Subscribes to what one tick is made of and calls back whenever any of it arrives.
+
+    Paced, a tick is complete only with the joint states up to it, the pose of every object that
+    its ages speak of and the command executed in the period before: then the order in which topics
+    are delivered can't change a result. At real time the newest of each is used, its age known.
+    """
+
+    def __init__(
+        self,
+        node: GraphNode,
+        robot: Robot,
+        task: Task,
+        on_change: Callable[[], None],
+        *,
+        paced: bool,
+        images: bool = False,
+    ) -> None:
+        self._node = node
+        self._paced = paced
+        self._images = images
+        self._on_change = on_change
+        self._period_ns = round(task.period * 1e9)
+        self._objects = task.objects
+        self._assembler = SnapshotAssembler(robot, task.objects)
+        self._pose_ns: dict[str, int] = {}
+        self._ages: dict[str, float] = {}
+        self._joint_ns = 0
+        self._image_ns = 0
+        self.tick_ns = 0
+        self.episode: Episode | None = None
+        self._executed: deque[Executed] = deque(maxlen=10)
+
+        # Deep enough for the joint states of one period: alignment wants the one at the tick.
+        node.listen(topics.JOINT_STATES, self._take_joints, depth=2 if paced else 20)
+        node.listen(topics.PERCEPTION_AGES, self._take_ages, depth=2)
+        if images:
+            node.listen(topics.PERCEPTION_IMAGE, self._take_image, depth=2)
+        for name in task.objects:
+            node.listen(
+                topics.OBJECT_POSE,
+                lambda message, name=name: self._take_pose(name, message),
+                depth=2,
+                object=name,
+            )
+        node.listen(topics.SAFETY_COMMAND, self._take_executed, depth=2)
+        node.listen(topics.EPISODE, self._take_episode, depth=5)
+        if task.needs_goal:
+            node.listen(topics.GOAL, self._take_goal)
+
+    @property
+    def reference(self) -> np.ndarray | None:
+        """Joint set points (n,) that the next motion starts from: the last commanded ones."""
+        if self._executed:
+            return self._executed[-1].end
+        latest = self._assembler.at(self.tick_ns)
+        return None if latest is None else latest.joint_positions
+
+    def executed(self) -> Executed | None:
+        """Return what was executed last before the newest tick."""
+        before = [done for done in self._executed if done.stamp_ns < self.tick_ns]
+        return before[-1] if before else None
+
+    def snapshot(self) -> Snapshot | None:
+        """Return the observation of the newest tick, None while something is still missing."""
+        if not self.tick_ns:
+            return None
+        if self._paced and not self._complete():
+            return None
+        return self._assembler.at(self.tick_ns)
+
+    def missing(self) -> list[str]:
+        """Name what the newest tick still lacks."""
+        return self._assembler.missing()
+
+    def _complete(self) -> bool:
+        executed_ns = self._executed[-1].stamp_ns if self._executed else self.tick_ns
+        poses_came = all(
+            self._pose_ns.get(name, -1) == self.tick_ns - round(age * 1e9)
+            for name, age in self._ages.items()
+        )
+        return (
+            poses_came
+            and self._joint_ns >= self.tick_ns
+            and executed_ns >= self.tick_ns - self._period_ns
+            and (self._image_ns == self.tick_ns or not self._images)
+        )
+
+    def _take_joints(self, message: JointState) -> None:
+        stamp = stamp_ns(message)
+        if stamp < self._joint_ns - self._period_ns:  # the clock was set back
+            self._assembler.clear()
+            self._executed.clear()
+        self._joint_ns = stamp
+        try:
+            self._assembler.add_joint_state(
+                stamp, message.name, np.array(message.position), np.array(message.velocity)
+            )
+        except ValueError as error:
+            self._node.problem(f"joint_states: {error}")
+            return
+        self._on_change()
+
+    def _take_ages(self, message: JointState) -> None:
+        self.tick_ns = stamp_ns(message)
+        self._ages = {name: age for name, age in numbers(message).items() if name in self._objects}
+        self._on_change()
+
+    def _take_image(self, message: Image) -> None:
+        self._image_ns = stamp_ns(message)
+        picture = np.frombuffer(message.data, np.uint8)
+        self._assembler.add_image(self._image_ns, picture.reshape(message.height, message.width, 3))
+        self._on_change()
+
+    def _take_pose(self, name: str, message: PoseStamped) -> None:
+        position, quaternion = pose_arrays(message)
+        self._pose_ns[name] = stamp_ns(message)
+        try:
+            self._assembler.add_object_pose(name, stamp_ns(message), position, quaternion)
+        except ValueError as error:
+            self._node.problem(f"{name}: {error}")
+            return
+        self._on_change()
+
+    def _take_executed(self, message: JointTrajectory) -> None:
+        done = motion(message)
+        start = self._executed[-1].end if self._executed else done.positions[0]
+        self._executed.append(Executed(stamp_ns(message), message.header.frame_id, start, done))
+        self._on_change()
+
+    def _take_goal(self, message: PoseStamped) -> None:
+        self._assembler.set_goal(pose_arrays(message)[0])
+        self._on_change()
+
+    def _take_episode(self, message: DiagnosticArray) -> None:
+        episode = episode_of(self._node, message)
+        if episode is not None:
+            self.episode = episode
+            self._on_change()
+
+
+def episode_of(node: GraphNode, message: DiagnosticArray) -> Episode | None:
+    """Return the episode that a message of the topic `episode` carries; report a bad one."""
+    try:
+        status = message.status[0]
+        return Episode.from_values(status.message, stamp_ns(message), status_values(status))
+    except (ValueError, IndexError) as error:
+        node.problem(f"episode: refused: {error}")
+        return None

@@ -1,0 +1,277 @@
+"""Every topic of the graph in one table: what it carries, who says it, who hears it, its QoS.
+
+Nodes make their publishers and subscriptions from this table and docs/topics.md is written from it
+(``rl_robot topics``), so neither can drift from the other.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image, JointState
+from std_msgs.msg import Bool, Float64MultiArray, String
+from trajectory_msgs.msg import JointTrajectory
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A QoS profile by name. `depth` is the publisher's; subscribers choose their own."""
+
+    name: str
+    depth: int
+    latched: bool = False
+
+    def profile(self, depth: int | None = None) -> QoSProfile:
+        """Return the rclpy profile, with another depth where a subscriber wants one."""
+        return QoSProfile(
+            history=HistoryPolicy.KEEP_LAST,
+            depth=depth or self.depth,
+            reliability=ReliabilityPolicy.RELIABLE,
+            durability=DurabilityPolicy.TRANSIENT_LOCAL
+            if self.latched
+            else DurabilityPolicy.VOLATILE,
+        )
+
+
+# A publisher keeps a few ticks for a reader that was not scheduled for a moment; readers that only
+# want the newest message subscribe with depth 1, the recorder with a deep queue.
+SENSOR = Quality("sensor", 30)
+IMAGE = Quality("image", 8)
+COMMAND = Quality("command", 8)
+STATE = Quality("state", 10, latched=True)
+EVENT = Quality("event", 10)
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic. `name` may hold <camera>, <object> or <interface>, filled in from the robot."""
+
+    name: str
+    type: Any
+    quality: Quality
+    publisher: str
+    subscribers: str
+    meaning: str
+    recorded: bool = True
+
+    def named(self, **parts: str) -> str:
+        """Return the name with its placeholders filled in."""
+        name = self.name
+        for key, value in parts.items():
+            name = name.replace(f"<{key}>", value)
+        return name
+
+    def expanded(self, **parts: Sequence[str]) -> list[str]:
+        """Return the names for every choice of a placeholder; one without any is itself."""
+        names = [self.name]
+        for key, values in parts.items():
+            if f"<{key}>" in self.name:
+                names = [name.replace(f"<{key}>", value) for name in names for value in values]
+        return names
+
+
+JOINT_STATES = Topic(
+    "joint_states",
+    JointState,
+    SENSOR,
+    "simulator or the robot's driver",
+    "policy, safety, reward, reset",
+    "measured positions, velocities, efforts at 100 Hz",
+)
+IMAGE_RAW = Topic(
+    "<camera>/image_raw",
+    Image,
+    IMAGE,
+    "simulator, camera",
+    "perception",
+    "the camera's picture; stamp = capture",
+)
+CAMERA_INFO = Topic(
+    "<camera>/camera_info",
+    CameraInfo,
+    SENSOR,
+    "simulator, camera",
+    "viewers",
+    "the camera's calibration, with each picture",
+)
+PERCEPTION_IMAGE = Topic(
+    "perception/image",
+    Image,
+    SENSOR,
+    "perception",
+    "policy",
+    "the policy-sized picture (64x64); stamp = the source's",
+)
+PERCEPTION_AGES = Topic(
+    "perception/ages",
+    JointState,
+    SENSOR,
+    "perception",
+    "policy, reward, reset",
+    "the tick of the graph, one per control period: stamp = the picture's capture, "
+    "name -> age of each object's pose at that time (s); an object never seen is absent",
+)
+OBJECT_POSE = Topic(
+    "perception/<object>/pose",
+    PoseStamped,
+    SENSOR,
+    "perception",
+    "policy, reward, reset",
+    "the object in the base frame; stamp = capture of the picture it was last seen in, so the "
+    "stamp stands still while the tool hides it",
+)
+GOAL = Topic(
+    "goal",
+    PoseStamped,
+    STATE,
+    "supervisor",
+    "policy, reward",
+    "the goal of a task that has one, in the base frame",
+)
+POLICY_ACTION = Topic(
+    "policy/action",
+    JointState,
+    COMMAND,
+    "policy",
+    "recorder",
+    "the normalized action by name, and version and explore; stamp = newest observation used",
+)
+POLICY_COMMAND = Topic(
+    "policy/command",
+    JointTrajectory,
+    COMMAND,
+    "policy",
+    "safety",
+    "the action as motion of named joints over one control period; stamp = newest observation used",
+)
+RESET_COMMAND = Topic(
+    "reset/command",
+    JointTrajectory,
+    COMMAND,
+    "reset",
+    "safety",
+    "the reset's motion; stamp = newest observation used",
+)
+RESET_STATUS = Topic(
+    "reset/status",
+    DiagnosticArray,
+    EVENT,
+    "reset",
+    "supervisor",
+    "working, done or failed, with the attempt and the reason, once per tick while resetting",
+)
+SAFETY_COMMAND = Topic(
+    "safety/command",
+    JointTrajectory,
+    COMMAND,
+    "safety",
+    "policy, reward, reset",
+    "the motion that was executed; frame_id = its source; stamp = the command's",
+)
+SAFETY_MARGINS = Topic(
+    "safety/margins",
+    JointState,
+    COMMAND,
+    "safety",
+    "recorder",
+    "distance to each limit as a part of it",
+)
+SAFETY_INTERVENTIONS = Topic(
+    "safety/interventions",
+    JointState,
+    COMMAND,
+    "safety",
+    "recorder",
+    "what the filter changed, kind/joint -> amount; sent only when there is one",
+)
+EMERGENCY_STOP = Topic(
+    "emergency_stop",
+    Bool,
+    STATE,
+    "anyone",
+    "safety",
+    "true stops and latches; only the services safety/clear and safety/enable go on",
+)
+TRAJECTORY_INTERFACE = Topic(
+    "<interface>",
+    JointTrajectory,
+    COMMAND,
+    "safety",
+    "simulator or the robot's controller",
+    "the motion for one controller; stamp 0: start now",
+)
+ARRAY_INTERFACE = Topic(
+    "<interface>",
+    Float64MultiArray,
+    COMMAND,
+    "safety",
+    "simulator or the robot's controller",
+    "position set points in the interface's joint order",
+)
+REWARD = Topic(
+    "reward",
+    JointState,
+    SENSOR,
+    "reward",
+    "supervisor",
+    "total, each term, success, terminated, lost_periods; stamp = the observation judged",
+)
+EPISODE = Topic(
+    "episode",
+    DiagnosticArray,
+    STATE,
+    "supervisor",
+    "policy, safety, reward, reset, recorder",
+    "the phase (starting, resetting, running, ended, stopped) and the episode's id, start, split, "
+    "seed and outcome; while running once per tick: the decision that the tick may be acted on",
+)
+RECORDER_STATUS = Topic(
+    "recorder/status",
+    DiagnosticArray,
+    EVENT,
+    "recorder",
+    "supervisor",
+    "a bag was closed: its episode and path",
+    recorded=False,
+)
+DIAGNOSTICS = Topic(
+    "diagnostics",
+    DiagnosticArray,
+    EVENT,
+    "every node",
+    "supervisor",
+    "each node's health twice a second",
+)
+ROBOT_DESCRIPTION = Topic(
+    "robot_description",
+    String,
+    STATE,
+    "supervisor",
+    "viewers",
+    "the robot's URDF",
+)
+TRUE_POSE = Topic(
+    "simulator/<object>/pose",
+    PoseStamped,
+    SENSOR,
+    "simulator",
+    "nobody: for judging afterwards",
+    "ground truth of the object",
+)
+CLOCK = Topic(
+    "clock",
+    Clock,
+    SENSOR,
+    "simulator",
+    "safety, recorder",
+    "simulated time: 100 Hz at real time, once per tick when paced",
+)
+
+TOPICS = tuple(value for value in list(globals().values()) if isinstance(value, Topic))
+INTERFACES = {
+    "trajectory_msgs/msg/JointTrajectory": TRAJECTORY_INTERFACE,
+    "std_msgs/msg/Float64MultiArray": ARRAY_INTERFACE,
+}

@@ -1,0 +1,1 @@
+"""How a session of episodes goes on with nobody touching it (no ROS here)."""

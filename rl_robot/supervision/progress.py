@@ -1,0 +1,50 @@
+"""One line that tells a person how a session gets on."""
+
+import sys
+from typing import TextIO
+
+
+class ProgressLine:
+    """Shows episodes, successes, speed and time left; rewritten in place on a terminal."""
+
+    def __init__(self, episodes: int, stream: TextIO | None = None) -> None:
+        """`episodes`: how many the session is to run, 0 for no end."""
+        self._episodes = episodes
+        self._stream = stream or sys.stdout
+        self._open = False
+
+    def show(
+        self, done: int, successes: int, broken: int, wall: float, simulated: float, steps: int
+    ) -> None:
+        """Write the line. Wall and simulated time in seconds, control steps of all phases."""
+        text = self._text(done, successes, broken, wall, simulated, steps)
+        if self._stream.isatty():
+            self._stream.write(f"\r\x1b[K{text}")
+            self._open = True
+        else:
+            self._stream.write(f"{text}\n")
+        self._stream.flush()
+
+    def end(self) -> None:
+        """Leave the line, so that what follows starts on its own."""
+        if self._open:
+            self._stream.write("\n")
+            self._stream.flush()
+            self._open = False
+
+    def _text(
+        self, done: int, successes: int, broken: int, wall: float, simulated: float, steps: int
+    ) -> str:
+        of = f"/{self._episodes}" if self._episodes else ""
+        parts = [f"episode {done}{of}", f"successes {successes}"]
+        if done:
+            parts[-1] += f" ({100 * successes / done:.0f} %)"
+        if broken:
+            parts.append(f"broken {broken}")
+        if wall > 0.0:
+            parts.append(f"{simulated / wall:.1f}x real time")
+            parts.append(f"{steps / wall:.0f} control steps/s")
+        if self._episodes and done:
+            left = round(wall / done * (self._episodes - done))
+            parts.append(f"{left // 60}:{left % 60:02d} left")
+        return "   ".join(parts)

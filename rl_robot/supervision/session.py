@@ -1,0 +1,210 @@
+"""The session's state machine: which episode is in which phase, and what ends it.
+
+Pure: the supervisor node feeds it what it hears and publishes the episode that comes back. All
+times are stamps of observations, so a paced session repeats exactly.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from rl_robot.tasks import Start, Task
+
+STARTING = "starting"
+RESETTING = "resetting"
+RUNNING = "running"
+ENDED = "ended"
+STOPPED = "stopped"
+PHASES = (STARTING, RESETTING, RUNNING, ENDED, STOPPED)
+
+SUCCESS = "success"
+TERMINATED = "terminated"
+TRUNCATED = "truncated"
+BROKEN = "broken"
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode in one phase: what the topic `episode` carries.
+
+    `stamp_ns` is the observation on which the phase was decided. `terminated` and `truncated`
+    have Gymnasium's meaning. `outcome` is empty until the episode ended.
+    """
+
+    phase: str
+    stamp_ns: int
+    id: int
+    index: int  # which start of the split
+    split: str
+    start: Start
+    seed: int
+    robot: str
+    task: str
+    policy: str
+    policy_version: str = "0"
+    terminated: bool = False
+    truncated: bool = False
+    outcome: str = ""
+    reason: str = ""
+    steps: int = 0
+    lost_periods: int = 0
+
+    def to_values(self) -> dict[str, str]:
+        """Return the episode as the key-value pairs of a status (phase and stamp go apart)."""
+        values = asdict(self) | {"start": json.loads(self.start.to_json())}
+        del values["phase"], values["stamp_ns"]
+        return {name: json.dumps(value) for name, value in values.items()}
+
+    @classmethod
+    def from_values(cls, phase: str, stamp_ns: int, values: Mapping[str, str]) -> "Episode":
+        """Return the episode that `to_values` wrote.
+
+        Raises:
+            ValueError: a value is missing, unknown or not JSON.
+        """
+        if phase not in PHASES:
+            raise ValueError(f"unknown phase '{phase}'")
+        fields: dict[str, Any] = {name: json.loads(value) for name, value in values.items()}
+        try:
+            fields["start"] = Start.from_json(json.dumps(fields["start"]))
+            return cls(phase=phase, stamp_ns=stamp_ns, **fields)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not an episode: {error}") from error
+
+
+@dataclass(frozen=True)
+class SessionPlan:
+    """What a session is asked to do. `episodes` 0: until it is stopped."""
+
+    robot: str
+    policy: str
+    episodes: int = 20
+    split: str = "train"
+    first: int = 0
+    seed: int = 0
+    resets_in_a_row: int = 3  # failed resets before a person is asked for
+    retries: int = 3  # broken tries of one start before a person is asked for
+
+
+class Session:
+    """Runs the plan's episodes one after the other.
+
+    A broken episode (a node died, a sensor failed) is closed, marked and run again from the same
+    start under a new id, so that an evaluation covers each of its starts once.
+    """
+
+    def __init__(self, plan: SessionPlan, task: Task, first_id: int = 0) -> None:
+        self.plan = plan
+        self._task = task
+        self._next_id = first_id
+        self._next_index = plan.first
+        self.done = 0
+        self.successes = 0
+        self.broken = 0
+        self.lost_periods = 0
+        self.failed_resets = 0
+        self._tries = 0
+        self.gave_up = ""  # why a person is needed
+        self.episode: Episode | None = None
+        self._last_reward_ns = 0
+        self._start_ns = 0
+
+    @property
+    def finished(self) -> bool:
+        """True when the plan is done or a person is needed."""
+        return bool(self.gave_up) or 0 < self.plan.episodes <= self.done
+
+    def begin(self, stamp_ns: int, policy_version: str = "0") -> Episode:
+        """Return the next episode, resetting."""
+        self.episode = Episode(
+            phase=RESETTING,
+            stamp_ns=stamp_ns,
+            id=self._next_id,
+            index=self._next_index,
+            split=self.plan.split,
+            start=self._task.start(self.plan.split, self._next_index),
+            seed=self.plan.seed * 1_000_003 + self._next_index,
+            robot=self.plan.robot,
+            task=self._task.name,
+            policy=self.plan.policy,
+            policy_version=policy_version,
+        )
+        self._next_id += 1
+        return self.episode
+
+    def on_reset(self, stamp_ns: int, status: str, reason: str) -> Episode | None:
+        """Take the reset's word for one tick; return the episode when its phase changes."""
+        episode = self.episode
+        if episode is None or episode.phase != RESETTING:
+            return None
+        if status == "done":
+            self._start_ns = self._last_reward_ns = stamp_ns
+            self.failed_resets = 0
+            self.episode = replace(episode, phase=RUNNING, stamp_ns=stamp_ns)
+            return self.episode
+        if status == "failed":
+            self.failed_resets += 1
+            if self.failed_resets >= self.plan.resets_in_a_row:
+                self.gave_up = f"the scene could not be reset: {reason}"
+            return self._end(stamp_ns, BROKEN, f"reset: {reason}")
+        return None
+
+    def on_reward(self, stamp_ns: int, reward: Mapping[str, float]) -> Episode | None:
+        """Take the reward of one tick; return the episode with what was decided for the tick."""
+        episode = self.episode
+        if episode is None or episode.phase != RUNNING or stamp_ns <= self._last_reward_ns:
+            return None
+        self._last_reward_ns = stamp_ns
+        elapsed = (stamp_ns - self._start_ns) * 1e-9
+        self.episode = replace(
+            episode,
+            stamp_ns=stamp_ns,
+            steps=round(elapsed / self._task.period),
+            lost_periods=int(reward["lost_periods"]),
+        )
+        if reward["success"]:
+            return self._end(stamp_ns, SUCCESS, "", terminated=True)
+        if reward["terminated"]:
+            return self._end(stamp_ns, TERMINATED, "ended by the task", terminated=True)
+        if self.episode.steps >= self._task.max_steps:
+            return self._end(stamp_ns, TRUNCATED, "out of time", truncated=True)
+        return self.episode
+
+    def break_off(self, stamp_ns: int, reason: str) -> Episode | None:
+        """End the episode because something other than the task ended it."""
+        if self.episode is None or self.episode.phase not in (RESETTING, RUNNING):
+            return None
+        return self._end(max(stamp_ns, self.episode.stamp_ns), BROKEN, reason)
+
+    def _end(
+        self,
+        stamp_ns: int,
+        outcome: str,
+        reason: str,
+        *,
+        terminated: bool = False,
+        truncated: bool = False,
+    ) -> Episode:
+        assert self.episode is not None
+        self.episode = replace(
+            self.episode,
+            phase=ENDED,
+            stamp_ns=stamp_ns,
+            outcome=outcome,
+            reason=reason,
+            terminated=terminated,
+            truncated=truncated,
+        )
+        self.lost_periods += self.episode.lost_periods
+        if outcome in (SUCCESS, TERMINATED, TRUNCATED):
+            self.done += 1
+            self.successes += outcome == SUCCESS
+            self._next_index += 1
+            self._tries = 0
+        else:
+            self.broken += 1
+            self._tries += 1
+            if self._tries >= self.plan.retries and not self.gave_up:
+                self.gave_up = f"start {self.episode.index} broke {self._tries} times: {reason}"
+        return self.episode
