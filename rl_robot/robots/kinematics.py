@@ -3,7 +3,6 @@
 import mujoco
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial.transform import Rotation
 
 from rl_robot.errors import UserError
 from rl_robot.robots.description import Robot
@@ -114,4 +113,7 @@ def tool_yaw(rotation: Array) -> float:
 
 def rotation_vector(rotation: Array) -> Array:
     """Return the rotation vector (3,) in rad of a rotation matrix (3, 3)."""
-    return Rotation.from_matrix(rotation).as_rotvec()
+    quaternion, vector = np.empty(4), np.empty(3)
+    mujoco.mju_mat2Quat(quaternion, rotation.ravel())
+    mujoco.mju_quat2Vel(vector, quaternion, 1.0)
+    return vector

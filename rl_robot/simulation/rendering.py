@@ -40,7 +40,7 @@ class Renderer:
         self._option = mujoco.MjvOption()
         # A robot without visual geometry is shown by its collision geometry.
         self._option.geomgroup[_COLLISION_GROUP] = not _has_visuals(model)
-        self._random = np.random.default_rng(seed)
+        self.reseed(seed)
         table = self._random.normal(0.0, noise, width * height * 3 + _NOISE_SPARE)
         self._noise = np.clip(np.rint(table), -127, 127).astype(np.int8)
 
@@ -59,11 +59,21 @@ class Renderer:
         mujoco.mjr_readPixels(upside_down, None, rect, self._context)
         return self._with_noise(cv2.flip(upside_down, 0))
 
+    def reseed(self, seed: int) -> None:
+        """Start the noise's sequence again, as ``seed`` says; the table stays."""
+        self._random = np.random.default_rng(seed)
+
     def close(self) -> None:
-        """Free the graphics memory."""
-        self._gl.make_current()
-        self._context.free()
-        self._gl.free()
+        """Free the graphics memory; more than once does nothing."""
+        if self._gl is not None:
+            self._gl.make_current()  # else it would free what belongs to another renderer
+            self._context.free()
+            self._gl.free()
+            self._gl = None
+
+    def __del__(self) -> None:
+        if getattr(self, "_gl", None) is not None:
+            self.close()
 
     def _with_noise(self, image: Image) -> Image:
         offset = int(self._random.integers(_NOISE_SPARE))

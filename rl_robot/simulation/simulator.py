@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import mujoco
@@ -145,7 +146,7 @@ class Simulator:
             raise ValueError(f"duration {duration} s is not a positive multiple of {period} s")
         set_points = self._set_points(count)
         samples = []
-        for before, after in zip(set_points[:-1], set_points[1:], strict=True):
+        for before, after in pairwise(set_points):
             velocity = (after - before) / (self._sample_ns * 1e-9)
             self._data.ctrl[self._actuators] = (before + after) / 2.0 + self._lead * velocity
             mujoco.mj_step(self._model, self._data, nstep=self._steps_per_sample)
@@ -201,14 +202,21 @@ class Simulator:
         pose = self._data.qpos[self._object(object).qposadr[0] :][:7]
         return pose[:3].copy(), pose[[4, 5, 6, 3]]
 
-    def reset(self, objects: Mapping[str, tuple[float, float, float]]) -> None:
+    def reset(
+        self, objects: Mapping[str, tuple[float, float, float]], *, seed: int | None = None
+    ) -> None:
         """Put the robot at home, at rest, and objects at (x, y, yaw); others where the scene says.
 
-        Time goes on. The physics that follow depend on nothing that was before.
+        Time goes on. The physics that follow depend on nothing that was before; with a ``seed``,
+        nor does the cameras' noise.
 
         Raises:
             UserError: as ``place`` does.
         """
+        if seed is not None:
+            self._seed = seed
+            if self._renderer is not None:
+                self._renderer.reseed(seed)
         places = {name: block.pose for name, block in self._scene.objects.items()} | dict(objects)
         mujoco.mj_resetData(self._model, self._data)
         self._data.qpos[self._positions] = self._robot.home_positions

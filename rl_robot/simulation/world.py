@@ -265,6 +265,8 @@ def _prepare_robot(spec: mujoco.MjSpec, robot: Robot, scene: Scene) -> None:
             if geom.contype:
                 geom.condim = _CONTACT_DIMENSION
                 geom.friction = _FRICTION
+    for equality in spec.equalities:  # URDF's mimic joints: coupled as by a stiff gear
+        equality.solref = [2.0 * spec.option.timestep, 1.0]
     for joint in spec.joints:
         slides = joint.type == mujoco.mjtJoint.mjJNT_SLIDE
         if joint.type == mujoco.mjtJoint.mjJNT_FREE:
