@@ -1,6 +1,7 @@
 """Camera images of a MuJoCo model, offscreen and fast on a CPU."""
 
 import os
+import weakref
 from typing import Any
 
 import cv2
@@ -20,8 +21,8 @@ _NOISE_SPARE = 1 << 16  # how many different noise patterns the table holds
 class Renderer:
     """Renders a model's cameras with sensor noise. Use it in the thread that made it.
 
-    Noise is cut from one table of seeded normal values at a random offset: cheap, and different
-    in every picture, so that two identical pictures mean a camera that hangs.
+    Noise is cut from one table of normal values at an offset that ``seed`` determines: cheap, and
+    different in every picture, so that two identical pictures mean a camera that hangs.
 
     Raises:
         UserError: no offscreen OpenGL on this machine.
@@ -40,8 +41,10 @@ class Renderer:
         self._option = mujoco.MjvOption()
         # A robot without visual geometry is shown by its collision geometry.
         self._option.geomgroup[_COLLISION_GROUP] = not _has_visuals(model)
+        self._free = weakref.finalize(self, _free, self._gl, self._context)
+        self._free.atexit = False  # the display may be gone by then, and all of it goes with it
         self.reseed(seed)
-        table = self._random.normal(0.0, noise, width * height * 3 + _NOISE_SPARE)
+        table = np.random.default_rng(0).normal(0.0, noise, width * height * 3 + _NOISE_SPARE)
         self._noise = np.clip(np.rint(table), -127, 127).astype(np.int8)
 
     def render(self, data: mujoco.MjData, camera: str) -> Image:
@@ -60,25 +63,23 @@ class Renderer:
         return self._with_noise(cv2.flip(upside_down, 0))
 
     def reseed(self, seed: int) -> None:
-        """Start the noise's sequence again, as ``seed`` says; the table stays."""
+        """Start the noise's sequence again, as ``seed`` says."""
         self._random = np.random.default_rng(seed)
 
     def close(self) -> None:
         """Free the graphics memory; more than once does nothing."""
-        if self._gl is not None:
-            self._gl.make_current()  # else it would free what belongs to another renderer
-            self._context.free()
-            self._gl.free()
-            self._gl = None
-
-    def __del__(self) -> None:
-        if getattr(self, "_gl", None) is not None:
-            self.close()
+        self._free()
 
     def _with_noise(self, image: Image) -> Image:
         offset = int(self._random.integers(_NOISE_SPARE))
         noise = self._noise[offset : offset + image.size].reshape(image.shape)
         return cv2.add(image, noise, dst=image, dtype=cv2.CV_8U)
+
+
+def _free(gl: Any, context: mujoco.MjrContext) -> None:
+    gl.make_current()  # else this would free what belongs to another renderer
+    context.free()
+    gl.free()
 
 
 def _has_visuals(model: mujoco.MjModel) -> bool:

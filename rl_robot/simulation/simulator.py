@@ -36,17 +36,20 @@ class _Driver:
         self._times = np.zeros(1)
         self._points = np.zeros((1, len(columns)))
 
-    def follow(self, now: float, start: Array, times: Array, points: Array) -> None:
-        self.commanded_at = now
-        self._times = np.concatenate([[now], now + times])
+    def follow(self, now_ns: int, start: Array, times: Array, points: Array) -> None:
+        self.commanded_ns = now_ns
+        self._times = np.concatenate([[0.0], times])
         self._points = np.vstack([start, points])
 
-    def hold(self, now: float, positions: Array) -> None:
-        self.follow(now, positions, np.zeros(0), np.empty((0, len(self.columns))))
+    def hold(self, now_ns: int, positions: Array) -> None:
+        self.follow(now_ns, positions, np.zeros(0), np.empty((0, len(self.columns))))
 
-    def set_points(self, times: Array) -> Array:
-        """Set points (len(times), k). Silence for longer than the timeout stops the motion."""
-        times = np.minimum(times, self.commanded_at + self.interface.timeout)
+    def set_points(self, times_ns: NDArray[np.int64]) -> Array:
+        """Set points (len(times_ns), k). Silence for longer than the timeout stops the motion.
+
+        Seconds count from the command, so that they round the same however late it is.
+        """
+        times = np.minimum((times_ns - self.commanded_ns) * 1e-9, self.interface.timeout)
         joints = range(len(self.columns))
         return np.column_stack([np.interp(times, self._times, self._points[:, j]) for j in joints])
 
@@ -127,12 +130,12 @@ class Simulator:
             raise ValueError(f"{interface}: times and positions must be finite")
         if seconds[0] < 0.0 or np.any(np.diff(seconds) <= 0.0):
             raise ValueError(f"{interface}: times must start at 0 or later and rise")
-        now = self._now
+        now_ns = self.time_ns
         if self.timed_out(interface):
             start = self._data.qpos[self._positions[driver.columns]]
         else:
-            start = driver.set_points(np.array([now]))[0]
-        driver.follow(now, start, seconds, points)
+            start = driver.set_points(np.array([now_ns]))[0]
+        driver.follow(now_ns, start, seconds, points)
 
     def advance(self, duration: float) -> list[JointSample]:
         """Simulate ``duration`` seconds and return the joint samples, the last at the new time.
@@ -170,7 +173,7 @@ class Simulator:
             UserError: unknown interface.
         """
         driver = self._driver(interface)
-        return self._now - driver.commanded_at > driver.interface.timeout + 1e-9
+        return (self.time_ns - driver.commanded_ns) * 1e-9 > driver.interface.timeout + 1e-9
 
     def render(self, camera: str) -> Image:
         """Return what the camera sees now: RGB (H, W, 3) uint8, with sensor noise.
@@ -224,7 +227,7 @@ class Simulator:
         for name, (x, y, yaw) in places.items():
             self._put(name, x, y, yaw)
         for driver in self._drivers.values():
-            driver.hold(self._now, self._robot.home_positions[driver.columns])
+            driver.hold(self.time_ns, self._robot.home_positions[driver.columns])
         self._data.ctrl[self._actuators] = self._robot.home_positions
         mujoco.mj_forward(self._model, self._data)
 
@@ -234,19 +237,15 @@ class Simulator:
             self._renderer.close()
             self._renderer = None
 
-    @property
-    def _now(self) -> float:
-        return self.time_ns * 1e-9
-
     def _driver(self, interface: str) -> _Driver:
         return self._drivers[self._robot.interface(interface).name]
 
     def _set_points(self, count: int) -> Array:
         """Set points (count + 1, n) of the next samples, the present one first."""
-        times = (self.time_ns + np.arange(count + 1) * self._sample_ns) * 1e-9
+        times_ns = self.time_ns + np.arange(count + 1) * self._sample_ns
         table = np.empty((count + 1, len(self._positions)))
         for driver in self._drivers.values():
-            table[:, driver.columns] = driver.set_points(times)
+            table[:, driver.columns] = driver.set_points(times_ns)
         return table
 
     def _object(self, name: str) -> Any:
