@@ -82,7 +82,7 @@ class RobotEnv(gymnasium.Env[FlatObservation, npt.NDArray[np.float32]]):
         split = options.get("split", "train")
         index = int(options.get("index", self.np_random.integers(2**31)))
         start = self.task.start(split, index)
-        self.simulator.reset(_placements(start))
+        self.simulator.reset(_placements(start), seed=int(self.np_random.integers(2**31)))
         reference = self.robot.home_positions
         self._safety.reset(reference)
         self._loop.reset(reference)
