@@ -1,0 +1,1 @@
+"""Puts the robot and its scene back to where an episode starts."""
