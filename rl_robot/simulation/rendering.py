@@ -70,7 +70,7 @@ class Renderer:
         """Free the graphics memory; more than once does nothing."""
         self._free()
 
-    def _with_noise(self, image: Image) -> Image:
+    def _with_noise(self, image: Any) -> Image:
         offset = int(self._random.integers(_NOISE_SPARE))
         noise = self._noise[offset : offset + image.size].reshape(image.shape)
         return cv2.add(image, noise, dst=image, dtype=cv2.CV_8U)
@@ -83,8 +83,10 @@ def _free(gl: Any, context: mujoco.MjrContext) -> None:
 
 
 def _has_visuals(model: mujoco.MjModel) -> bool:
-    """Whether any geometry is for show only, which is how URDF's visuals arrive."""
-    return bool(np.any((model.geom_contype == 0) & (model.geom_conaffinity == 0)))
+    """Whether the robot has geometry for show only, which is how URDF's visuals arrive."""
+    robot = model.geom_bodyid > 0  # the world's own geometry is the scene's
+    shown = (model.geom_contype == 0) & (model.geom_conaffinity == 0)
+    return bool(np.any(robot & shown))
 
 
 def _open_gl(width: int, height: int) -> Any:

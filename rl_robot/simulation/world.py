@@ -28,6 +28,7 @@ _ROTOR_INERTIA = 0.05
 _FINGER_ROTOR_INERTIA = 0.1
 _SERVO_FREQUENCY = 60.0  # rad/s, natural frequency of the arm's critically damped servos
 _TABLE_NAME = "table"
+_MAT_HALF_THICKNESS = 0.0001  # m; later mats lie on earlier ones, only to be seen
 _SCENE_GROUP = 1  # the group of the URDF's visual geometry, which is what cameras see
 _BOX, _CAMERA_AXES = mujoco.mjtGeom.mjGEOM_BOX, np.diag([1.0, -1.0, -1.0])
 
@@ -38,6 +39,15 @@ class Table:
 
     centre: tuple[float, float]
     size: tuple[float, float, float]
+    colour: Colour
+
+
+@dataclass(frozen=True)
+class Mat:
+    """A coloured rectangle on the table: ``centre`` (x, y) and ``size`` (x, y) in m."""
+
+    centre: tuple[float, float]
+    size: tuple[float, float]
     colour: Colour
 
 
@@ -64,6 +74,7 @@ class Scene:
     """What stands around a robot, and how its cameras see it."""
 
     table: Table
+    mats: tuple[Mat, ...]
     objects: dict[str, Block]
     lights: tuple[Light, ...]
     ambient: float
@@ -108,10 +119,12 @@ def _scene_file(name_or_path: str) -> Path:
 
 def _scene(values: dict[str, Any]) -> Scene:
     table = values["table"]
-    x, y = _numbers(table["centre"], 2)
-    length, width, thickness = _numbers(table["size"], 3)
     return Scene(
-        table=Table((x, y), (length, width, thickness), _triple(table["colour"])),
+        table=Table(_pair(table["centre"]), _triple(table["size"]), _triple(table["colour"])),
+        mats=tuple(
+            Mat(_pair(mat["centre"]), _pair(mat["size"]), _triple(mat["colour"]))
+            for mat in values["mats"]
+        ),
         objects={str(name): _block(block) for name, block in values["objects"].items()},
         lights=tuple(
             Light(_triple(light["direction"]), _number(light["brightness"]))
@@ -147,6 +160,11 @@ def _numbers(values: Any, count: int) -> list[float]:
     if len(numbers) != count:
         raise ValueError(f"{values!r} must be {count} numbers")
     return numbers
+
+
+def _pair(values: Any) -> tuple[float, float]:
+    a, b = _numbers(values, 2)
+    return a, b
 
 
 def _triple(values: Any) -> tuple[float, float, float]:
@@ -222,6 +240,16 @@ def _add_scene(spec: mujoco.MjSpec, scene: Scene) -> None:
         condim=_CONTACT_DIMENSION,
         friction=_FRICTION,
     )
+    for layer, mat in enumerate(scene.mats, start=1):
+        world.add_geom(
+            type=_BOX,
+            size=[mat.size[0] / 2.0, mat.size[1] / 2.0, _MAT_HALF_THICKNESS],
+            pos=[*mat.centre, _MAT_HALF_THICKNESS * (2 * layer - 1)],
+            rgba=[*mat.colour, 1.0],
+            group=_SCENE_GROUP,
+            contype=0,
+            conaffinity=0,
+        )
     for name, block in scene.objects.items():
         body = world.add_body(name=name, pos=[block.pose[0], block.pose[1], block.size / 2.0])
         body.add_freejoint(name=name)
