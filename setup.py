@@ -69,6 +69,7 @@ setup(
         "rich",
         "rosbags",
         "safetensors",
+        "scipy",
         "torch",
         "zstandard",
     ],

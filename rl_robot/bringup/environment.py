@@ -1,0 +1,22 @@
+"""The environment that node processes start with."""
+
+from collections.abc import Mapping
+
+# Nodes are many and each does its numerics on small arrays: a thread pool per process would only
+# make them fight for the cores. EGL renders without a display.
+NODE_DEFAULTS: Mapping[str, str] = {
+    "MKL_NUM_THREADS": "1",
+    "MUJOCO_GL": "egl",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+# A bare run keeps to this machine unless told otherwise.
+BARE_DEFAULTS: Mapping[str, str] = {
+    "PYTHONUNBUFFERED": "1",
+    "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+}
+
+
+def unset_defaults(environment: Mapping[str, str], defaults: Mapping[str, str]) -> dict[str, str]:
+    """Return those defaults that the environment leaves open: what a person set always wins."""
+    return {name: value for name, value in defaults.items() if name not in environment}

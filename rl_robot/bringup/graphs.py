@@ -1,0 +1,221 @@
+"""The graphs: collect, deploy, replay."""
+
+import os
+import re
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from rl_robot.bringup.graph import Argument, Graph, NodeSpec, Value
+from rl_robot.errors import UserError
+from rl_robot.robots.description import load_robot
+from rl_robot.ros.pace import parse_pace
+from rl_robot.tasks import SPLITS, load_task
+
+_BOOLEANS = ("true", "false")
+_NAMESPACE = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*")
+
+
+# --- checks of single values ---------------------------------------------------------------------
+
+
+def _whole_number(name: str, value: str) -> int:
+    if not re.fullmatch(r"\d{1,9}", value):
+        raise UserError(f"{name} '{value}': expected a whole number, 0 or more")
+    return int(value)
+
+
+def _count(name: str, default: int, description: str) -> Argument:
+    return Argument(name, str(default), description, check=lambda v: _whole_number(name, v))
+
+
+def _check_rate(value: str) -> None:
+    try:
+        rate = float(value)
+    except ValueError:
+        rate = 0.0
+    if not 0.0 < rate <= 100.0:
+        raise UserError(f"rate '{value}': expected a factor of real time up to 100")
+
+
+def _check_namespace(value: str) -> None:
+    if value and not _NAMESPACE.fullmatch(value):
+        raise UserError(f"namespace '{value}': expected a ROS namespace such as robot1 or lab/left")
+
+
+def _check_run(value: str) -> None:
+    if value and (value.startswith(".") or "/" in value):
+        raise UserError(f"run '{value}': expected a plain folder name; its parent is root:=")
+
+
+def _check_bag(value: str) -> None:
+    if not value:
+        raise UserError("bag is missing: give bag:=runs/<name>/episodes/<episode>")
+    if not Path(value).exists():
+        raise UserError(f"bag '{value}': no such file or folder")
+
+
+# --- arguments -----------------------------------------------------------------------------------
+
+_ROBOT = Argument("robot", "arm", "robot by name, or the path of its YAML", check=load_robot)
+_TASK = Argument("task", "grasp", "task by name, or your own as module:Class", check=load_task)
+_NAMESPACE_ARGUMENT = Argument(
+    "namespace", "", "namespace of every node and topic, one per robot", check=_check_namespace
+)
+
+
+def _session_arguments(
+    *, pace: str, episodes: int, split: str, record: str
+) -> tuple[Argument, ...]:
+    return (
+        _ROBOT,
+        _TASK,
+        Argument("policy", "script", "script, weak_script, random, or a .safetensors file"),
+        Argument(
+            "pace",
+            pace,
+            "paced (as fast as the graph keeps up), or a factor of real time such as 1.0",
+            check=parse_pace,
+        ),
+        _count("episodes", episodes, "number of episodes, 0 = until stopped"),
+        Argument("split", split, "where the starts come from", choices=tuple(SPLITS)),
+        _count("first", 0, "index of the first start within the split"),
+        _count("seed", 0, "seed of everything random"),
+        Argument("run", "", "name of the run's folder (default: by time)", check=_check_run),
+        Argument("root", "runs", "folder that holds the runs"),
+        _NAMESPACE_ARGUMENT,
+        Argument(
+            "simulator", "mujoco", "what stands in for the robot's drivers", ("mujoco", "none")
+        ),
+        Argument(
+            "camera", "", "a real robot's camera: device number, video file or stream address"
+        ),
+        Argument("record", record, "one MCAP bag per episode", choices=_BOOLEANS),
+    )
+
+
+# --- a session: collect and deploy ---------------------------------------------------------------
+
+
+def _prepare_session(values: dict[str, str]) -> dict[str, str]:
+    """Check what depends on more than one argument, and name the run."""
+    robot = load_robot(values["robot"])
+    if values["simulator"] == "none":
+        if parse_pace(values["pace"]) != 1.0:
+            raise UserError(f"pace '{values['pace']}': a real robot runs at pace:=1.0")
+    elif values["camera"]:
+        raise UserError("camera is for a real robot: give simulator:=none as well, or no camera")
+    # Here, because it brings torch, for which --show-args need not wait.
+    from rl_robot.policies import load_policy
+
+    load_policy(values["policy"], load_task(values["task"]), robot)
+    return values | {"run": values["run"] or time.strftime("%Y%m%d-%H%M%S")}
+
+
+def run_folder(values: Mapping[str, str]) -> Path:
+    """Return the folder of the run that the arguments of a session name."""
+    return Path(values["root"]) / values["run"]
+
+
+def _session(values: Mapping[str, str], *, explore: bool) -> list[NodeSpec]:
+    common: dict[str, Value] = {name: values[name] for name in ("robot", "task", "pace")}
+    seed = int(values["seed"])
+    run = str(run_folder(values))
+
+    def node(name: str, *, required: bool = False, **parameters: Value) -> NodeSpec:
+        return NodeSpec(
+            executable=name,
+            name=name,
+            parameters=common | parameters,
+            namespace=values["namespace"].strip("/"),
+            required=required,
+        )
+
+    nodes = [
+        node("perception"),
+        node("policy", policy=values["policy"], explore=explore, seed=seed),
+        node("safety"),
+        node("reward"),
+        node("reset"),
+        node(
+            "supervisor",
+            required=True,
+            episodes=int(values["episodes"]),
+            split=values["split"],
+            first=int(values["first"]),
+            seed=seed,
+            policy=values["policy"],
+            run=run,
+            record=values["record"] == "true",
+        ),
+    ]
+    if values["simulator"] == "mujoco":
+        nodes.insert(0, node("simulator", seed=seed))
+    if values["camera"]:
+        nodes.insert(0, node("camera", source=values["camera"]))
+    if values["record"] == "true":
+        nodes.append(node("recorder", run=run))
+    return nodes
+
+
+COLLECT = Graph(
+    name="collect",
+    description="Run episodes with any policy and record them",
+    arguments=_session_arguments(pace="paced", episodes=20, split="train", record="true"),
+    nodes=lambda values: _session(values, explore=True),
+    log_folder=lambda values: run_folder(values) / "log",
+    prepare=_prepare_session,
+)
+
+DEPLOY = Graph(
+    name="deploy",
+    description="Run a policy without exploration, until stopped",
+    arguments=_session_arguments(pace="1.0", episodes=0, split="test", record="false"),
+    nodes=lambda values: _session(values, explore=False),
+    log_folder=lambda values: run_folder(values) / "log",
+    prepare=_prepare_session,
+)
+
+
+# --- replay --------------------------------------------------------------------------------------
+
+
+def _replay(values: Mapping[str, str]) -> list[NodeSpec]:
+    return [
+        NodeSpec(
+            executable="player",
+            name="player",
+            parameters={"bag": values["bag"], "rate": float(values["rate"])},
+            namespace=values["namespace"].strip("/"),
+            required=True,
+        )
+    ]
+
+
+REPLAY = Graph(
+    name="replay",
+    description="Play a recorded episode back into the graph",
+    arguments=(
+        Argument("bag", "", "folder of one episode's bag", check=_check_bag),
+        Argument("rate", "1.0", "factor of real time", check=_check_rate),
+        _NAMESPACE_ARGUMENT,
+    ),
+    nodes=_replay,
+    log_folder=lambda _values: Path(tempfile.gettempdir()) / f"rl_robot-{os.getuid()}" / "replay",
+)
+
+GRAPHS = {graph.name: graph for graph in (COLLECT, DEPLOY, REPLAY)}
+
+
+def find_graph(file_name: str) -> Graph:
+    """Return the graph of a launch file: ``collect.launch.py`` or just ``collect``.
+
+    Raises:
+        UserError: there is no such launch file.
+    """
+    graph = GRAPHS.get(file_name.removesuffix(".launch.py"))
+    if graph is None:
+        known = ", ".join(f"{name}.launch.py" for name in GRAPHS)
+        raise UserError(f"no launch file '{file_name}': expected one of {known}")
+    return graph

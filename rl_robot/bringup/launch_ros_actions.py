@@ -1,0 +1,68 @@
+"""Graphs as `launch` and `launch_ros` actions, for `ros2 launch`."""
+
+import os
+from collections.abc import Callable
+
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from launch.events.process import ProcessExited
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+from launch import LaunchContext, LaunchDescription
+from rl_robot.bringup.environment import NODE_DEFAULTS, unset_defaults
+from rl_robot.bringup.graph import Graph, NodeSpec
+
+_RESPAWN_DELAY = 0.5  # s: the time that a required node's end needs to stop the others
+
+
+def launch_description(graph: Graph) -> LaunchDescription:
+    """Return what a launch file's ``generate_launch_description`` returns for a graph."""
+
+    def start(context: LaunchContext) -> list[Node]:
+        given = {a.name: context.launch_configurations[a.name] for a in graph.arguments}
+        return [_node(spec) for spec in graph.nodes(graph.resolve(given))]
+
+    declared = [
+        DeclareLaunchArgument(
+            argument.name,
+            default_value=argument.default,
+            description=argument.description,
+            choices=None if argument.choices is None else list(argument.choices),
+        )
+        for argument in graph.arguments
+    ]
+    return LaunchDescription([*declared, OpaqueFunction(function=start)])
+
+
+def _node(spec: NodeSpec) -> Node:
+    return Node(
+        package="rl_robot",
+        executable=spec.executable,
+        name=spec.name,
+        namespace=spec.namespace,
+        # Typed, because launch would guess: a pace of '1.0' or a run called '7' is a string.
+        parameters=[
+            {
+                name: ParameterValue(value, value_type=type(value))
+                for name, value in spec.parameters.items()
+            }
+        ],
+        remappings=list(spec.remappings.items()),
+        additional_env=unset_defaults(os.environ, NODE_DEFAULTS),
+        output="screen",
+        emulate_tty=spec.required,
+        respawn=spec.respawn and not spec.required,
+        respawn_delay=_RESPAWN_DELAY,
+        on_exit=_on_exit(spec),
+        sigterm_timeout="4",
+        sigkill_timeout="0.5",
+    )
+
+
+def _on_exit(spec: NodeSpec) -> Callable[[ProcessExited, LaunchContext], list[Shutdown]]:
+    def ended(event: ProcessExited, _context: LaunchContext) -> list[Shutdown]:
+        if spec.required or event.returncode == 2:
+            return [Shutdown(reason=f"{spec.name} ended with exit status {event.returncode}")]
+        return []
+
+    return ended

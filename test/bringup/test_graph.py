@@ -1,0 +1,153 @@
+"""Arguments, their refusals, and the three graphs as data."""
+
+from pathlib import Path
+
+import pytest
+
+from rl_robot.bringup.graph import (
+    Argument,
+    Graph,
+    NodeSpec,
+    describe_arguments,
+    parse_arguments,
+)
+from rl_robot.bringup.graphs import COLLECT, DEPLOY, GRAPHS, REPLAY, find_graph
+from rl_robot.errors import UserError
+
+TINY = Graph(
+    name="tiny",
+    description="for tests",
+    arguments=(
+        Argument("colour", "red", "what it looks like", choices=("red", "blue")),
+        Argument("size", "1", "how large it is", check=int),
+    ),
+    nodes=lambda values: [NodeSpec("simulator", "simulator", {"size": int(values["size"])})],
+    log_folder=lambda values: values["colour"],
+)
+
+
+def test_arguments_are_defaults_unless_given():
+    assert TINY.resolve({}) == {"colour": "red", "size": "1"}
+    assert TINY.resolve({"size": "3"}) == {"colour": "red", "size": "3"}
+
+
+def test_an_unknown_argument_is_refused_with_the_known_ones():
+    with pytest.raises(UserError, match=r"no argument 'coulor'.*colour, size"):
+        TINY.resolve({"coulor": "red"})
+
+
+def test_a_value_that_is_no_choice_is_refused_with_the_choices():
+    with pytest.raises(UserError, match=r"colour 'green'.*red, blue"):
+        TINY.resolve({"colour": "green"})
+
+
+def test_arguments_are_parsed_as_ros2_launch_does():
+    assert parse_arguments(["a:=1", "b:=x:=y", "a:=2"]) == {"a": "2", "b": "x:=y"}
+
+
+@pytest.mark.parametrize("text", ["robot=arm", "robot", ":=arm", "robot:=", "robot: =arm"])
+def test_a_malformed_argument_is_refused_with_the_form_that_is_right(text):
+    with pytest.raises(UserError, match="expected name:=value"):
+        parse_arguments([text])
+
+
+def test_arguments_are_described_as_ros2_launch_does():
+    assert describe_arguments(TINY) == (
+        "Arguments (pass arguments as '<name>:=<value>'):\n"
+        "\n"
+        "    'colour':\n"
+        "        what it looks like. Valid choices are: ['red', 'blue']\n"
+        "        (default: 'red')\n"
+        "\n"
+        "    'size':\n"
+        "        how large it is\n"
+        "        (default: '1')"
+    )
+
+
+def test_a_launch_file_is_found_by_either_name():
+    assert find_graph("collect.launch.py") is COLLECT
+    assert find_graph("deploy") is DEPLOY
+    with pytest.raises(UserError, match=r"'dance\.launch\.py'.*collect.*deploy.*replay"):
+        find_graph("dance.launch.py")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"robot": "leg"}, "leg.*arm"),
+        ({"task": "dance"}, "dance.*grasp.*reach"),
+        ({"policy": "genius"}, "genius.*script.*safetensors"),
+        ({"policy": "missing.safetensors"}, r"missing\.safetensors"),
+        ({"pace": "fast"}, "fast.*paced"),
+        ({"episodes": "-1"}, "episodes '-1'"),
+        ({"episodes": "many"}, "episodes 'many'"),
+        ({"split": "exam"}, "exam.*train"),
+        ({"namespace": "a b"}, "namespace 'a b'"),
+        ({"run": "../elsewhere"}, "run '../elsewhere'"),
+        ({"simulator": "none"}, "pace 'paced'.*real robot"),
+        ({"camera": "0"}, "simulator:=none"),
+        ({"record": "maybe"}, "record 'maybe'.*true, false"),
+    ],
+)
+def test_a_session_refuses_what_cannot_work(given, message):
+    with pytest.raises(UserError, match=message):
+        COLLECT.resolve(given)
+
+
+def test_a_session_in_simulation_has_every_node_and_ends_with_the_supervisor():
+    nodes = {node.name: node for node in COLLECT.nodes(COLLECT.resolve({"run": "x"}))}
+    assert set(nodes) == {
+        "simulator",
+        "perception",
+        "policy",
+        "safety",
+        "reward",
+        "reset",
+        "supervisor",
+        "recorder",
+    }
+    assert [name for name, node in nodes.items() if node.required] == ["supervisor"]
+    assert all(node.parameters["robot"] == "arm" for node in nodes.values())
+    assert nodes["supervisor"].parameters["run"] == "runs/x"
+    assert nodes["recorder"].parameters["run"] == "runs/x"
+
+
+def test_a_real_robot_brings_its_own_drivers():
+    values = {"simulator": "none", "pace": "1.0", "camera": "0", "namespace": "/lab/left"}
+    nodes = {node.name: node for node in COLLECT.nodes(COLLECT.resolve(values))}
+    assert "simulator" not in nodes
+    assert nodes["camera"].parameters["source"] == "0"
+    assert {node.namespace for node in nodes.values()} == {"lab/left"}
+
+
+def test_deploying_neither_explores_nor_records_unless_asked():
+    nodes = {node.name: node for node in DEPLOY.nodes(DEPLOY.resolve({}))}
+    assert nodes["policy"].parameters["explore"] is False
+    assert "recorder" not in nodes
+    with_bags = {node.name for node in DEPLOY.nodes(DEPLOY.resolve({"record": "true"}))}
+    assert "recorder" in with_bags
+
+
+def test_runs_are_named_by_time_unless_named():
+    assert COLLECT.resolve({"run": "mine"})["run"] == "mine"
+    assert COLLECT.resolve({})["run"]
+
+
+def test_replay_refuses_a_bag_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match="bag is missing"):
+        REPLAY.resolve({})
+    with pytest.raises(UserError, match="no such file"):
+        REPLAY.resolve({"bag": str(tmp_path / "none")})
+    (player,) = REPLAY.nodes(REPLAY.resolve({"bag": str(tmp_path), "rate": "2"}))
+    assert player.required
+    assert player.parameters["bag"] == str(tmp_path)
+    assert player.parameters["rate"] == 2.0
+
+
+def test_every_executable_is_installed_for_ros2_run():
+    declared = (Path(__file__).parents[2] / "setup.py").read_text()
+    given = {"replay": {"bag": "."}}
+    for name, graph in GRAPHS.items():
+        for node in graph.nodes(graph.resolve(given.get(name, {}))):
+            assert f'"{node.executable}"' in declared
