@@ -43,9 +43,9 @@ _LEVEL = 1
 class McapWriter:
     """Writes one MCAP file to an open binary stream.
 
-    Chunks close once they hold ``chunk_bytes`` of messages; each carries a CRC of its contents
-    and is flushed to the operating system, so a killed process loses the open chunk at most. The
-    data section and the summary carry CRCs of their own.
+    Chunks hold at most ``chunk_bytes``, or one message that is larger; each carries a CRC of its
+    contents and is flushed to the operating system, so a killed process loses the open chunk at
+    most. The data section and the summary carry CRCs of their own.
     """
 
     def __init__(
@@ -102,6 +102,9 @@ class McapWriter:
 
     def write(self, channel: int, log_ns: int, publish_ns: int, data: bytes) -> None:
         """Add one serialized message; its sequence number is its place in the channel."""
+        size = _MESSAGE.size + len(data)
+        if self._chunk_messages and len(self._chunk) + size > self._chunk_bytes:
+            self._close_chunk()
         sequence = self._counts[channel]
         self._counts[channel] = sequence + 1
         self._chunk_messages.setdefault(channel, []).append((log_ns, len(self._chunk)))
@@ -114,8 +117,6 @@ class McapWriter:
             publish_ns,
         )
         self._chunk += data
-        if len(self._chunk) >= self._chunk_bytes:
-            self._close_chunk()
 
     def add_metadata(self, name: str, values: dict[str, str]) -> None:
         """Write a named table of strings."""

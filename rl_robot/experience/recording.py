@@ -52,15 +52,17 @@ class Record(NamedTuple):
 _RULES = {
     "clock": TopicRule("sensor"),
     "joint_states": TopicRule("sensor"),
+    "perception/ages": TopicRule("sensor"),
     "perception/image": TopicRule("sensor"),
     "policy/action": TopicRule("command"),
     "policy/command": TopicRule("command"),
     "safety/command": TopicRule("command"),
     "safety/margins": TopicRule("command"),
-    "safety/interventions": TopicRule("command"),
+    "safety/interventions": TopicRule("command", awaited=False),
     "reward": TopicRule("sensor"),
     "goal": TopicRule("latched", awaited=False),
     "robot_description": TopicRule("latched", stamped=False, awaited=False),
+    "emergency_stop": TopicRule("latched", stamped=False, awaited=False),
     "episode": TopicRule("sensor", awaited=False),
     "diagnostics": TopicRule("sensor", awaited=False),
     "reset/status": TopicRule("sensor", awaited=False),
@@ -82,7 +84,7 @@ def _rule(topic: str, controllers: Collection[str]) -> TopicRule:
     if topic in _RULES:
         return _RULES[topic]
     if topic.startswith("perception/") and topic.endswith("/pose"):
-        return TopicRule("sensor", follows="perception/image")
+        return TopicRule("sensor", follows="perception/ages")
     if topic.endswith(("/command", "/action")):
         return TopicRule("command", awaited=False)
     return TopicRule("sensor")
@@ -102,14 +104,17 @@ class EpisodeCut:
         *,
         window: float = 2.0,
         period: float = 0.1,
+        grace: float = 0.05,
         timeout: float = 1.0,
     ) -> None:
         """``window``: seconds of stamps that a message may be early or late by. ``period``: the
-        control period. ``timeout``: seconds of wall time after which `complete` stops waiting."""
+        control period. ``grace`` and ``timeout``: seconds of wall time that `complete` waits
+        after `end`, at least (for topics that speak now and then) and at most."""
         self._rules = dict(rules)
         self._order = {topic: index for index, topic in enumerate(rules)}
         self._window_ns = round(window * NANOSECONDS)
         self._period_ns = round(period * NANOSECONDS)
+        self._grace = grace
         self._timeout = timeout
         self._waiting: list[tuple[int, int, int, Record]] = []  # heap: stamp, topic, arrival
         self._arrivals = 0
@@ -124,7 +129,7 @@ class EpisodeCut:
         self._reached: dict[str, int] = {}  # newest stamp per topic in this episode
         self._start_ns: int | None = None
         self._end_ns: int | None = None
-        self._give_up_at = 0.0
+        self._ended_at = 0.0
         self.dropped: Counter[str] = Counter()
 
     @property
@@ -164,7 +169,7 @@ class EpisodeCut:
         if not self.recording:
             raise ValueError("no episode is running")
         self._end_ns = end_ns
-        self._give_up_at = now + self._timeout
+        self._ended_at = now
 
     def add(self, topic: str, raw: bytes, publish_ns: int) -> list[Record]:
         """Take one message; ``publish_ns`` is its wall-clock publish time.
@@ -209,7 +214,8 @@ class EpisodeCut:
         """True after `end` when every awaited message has come, or the wait has lasted too long."""
         if self._end_ns is None:
             return False
-        return now >= self._give_up_at or not self.missing()
+        waited = now - self._ended_at
+        return waited >= self._timeout or (waited >= self._grace and not self.missing())
 
     def finish(self) -> list[Record]:
         """Close the episode and return its remaining records. Later messages stay for the next.
@@ -237,7 +243,7 @@ class EpisodeCut:
 
     def _stamp(self, rule: TopicRule, raw: bytes) -> int | None:
         if not rule.stamped:
-            return 0
+            return self._newest_ns if self.recording else 0
         try:
             return header_stamp_ns(raw)
         except ValueError:

@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -20,6 +20,7 @@ TYPES = {
     "camera/image_raw": "sensor_msgs/msg/Image",
     "camera/camera_info": "sensor_msgs/msg/CameraInfo",
     "perception/image": "sensor_msgs/msg/Image",
+    "perception/ages": "sensor_msgs/msg/JointState",
     "perception/block/pose": "geometry_msgs/msg/PoseStamped",
     "policy/action": "sensor_msgs/msg/JointState",
     "policy/command": "trajectory_msgs/msg/JointTrajectory",
@@ -35,8 +36,7 @@ TYPES = {
 CONTROLLERS = ("arm_controller/joint_trajectory",)
 
 
-@dataclass(frozen=True)
-class Sent:
+class Sent(NamedTuple):
     """A message as it leaves its node."""
 
     topic: str
@@ -188,15 +188,17 @@ def step_messages(
     yield Sent("clock", serialize("clock", clock=clock), now, wall_ns - 300_000)
     yield Sent("camera/image_raw", image("camera/image_raw", now, picture), now, wall_ns)
     yield Sent("camera/camera_info", _camera_info(now), now, wall_ns + 10_000)
-    small = cv2.resize(picture, (64, 64), interpolation=cv2.INTER_AREA)
-    yield Sent("perception/image", image("perception/image", now, small), now, wall_ns + 900_000)
     seen = min(step, steps // 2)  # afterwards the tool hides the block: the pose is held
+    ages = numbers("perception/ages", now, {"block": (step - seen) * 0.1})
+    yield Sent("perception/ages", ages, now, wall_ns + 900_000)
     yield Sent(
         "perception/block/pose",
         pose("perception/block/pose", start_ns + seen * PERIOD_NS, 0.4, 0.02, 0.02),
         now,
         wall_ns + 950_000,
     )
+    small = cv2.resize(picture, (64, 64), interpolation=cv2.INTER_AREA)
+    yield Sent("perception/image", image("perception/image", now, small), now, wall_ns + 980_000)
     if step:
         success = last and grasped
         terms = {"total": -0.1 + success, "step": -0.1, "success": float(success)}
@@ -208,6 +210,25 @@ def step_messages(
         )
     if not last:
         yield from _commands(now, wall_ns, positions, step, latency_ns)
+
+
+def small_step(now: int, wall_ns: int) -> list[Sent]:
+    """One control tick with pictures of a few pixels, for tests of the order of things."""
+    tiny = np.full((4, 4, 3), now // PERIOD_NS % 256, np.uint8)
+    positions = np.full(len(JOINTS), now * 1e-9)
+    sent = [
+        Sent("joint_states", _joint_state(stamp, positions), stamp, wall_ns - 400_000)
+        for stamp in range(now - 9 * PERIOD_NS // 10, now + 1, PERIOD_NS // 10)
+    ]
+    for topic, delay in (("camera/image_raw", 0), ("perception/image", 980_000)):
+        sent.append(Sent(topic, image(topic, now, tiny), now, wall_ns + delay))
+    ages = numbers("perception/ages", now, {"block": 3.0})
+    sent.append(Sent("perception/ages", ages, now, wall_ns + 900_000))
+    held = pose("perception/block/pose", 7_000_000_000, now * 1e-9, 0.0, 0.02)
+    sent.append(Sent("perception/block/pose", held, now, wall_ns + 950_000))
+    reward = numbers("reward", now, {"total": 0.1})
+    sent.append(Sent("reward", reward, now, wall_ns + 1_100_000))
+    return sent + list(_commands(now, wall_ns, positions, 3, 3_000_000))
 
 
 def _commands(
@@ -296,6 +317,7 @@ def metadata(index: int, outcome: str, steps: int, **changes: object) -> Episode
         "task": "grasp",
         "start": json.dumps({"block": [0.4, 0.02, 0.1]}),
         "split": "test",
+        "index": index,
         "policy": "script",
         "policy_version": "1",
         "seed": 0,
