@@ -100,16 +100,21 @@ class SnapshotAssembler:
         robot: Robot,
         objects: Sequence[str] = (),
         *,
+        needs_objects: bool = True,
         needs_goal: bool = False,
         needs_image: bool = False,
     ) -> None:
-        """Assemble snapshots of ``robot`` that need ``objects`` and, where asked, more."""
+        """Assemble snapshots of ``robot`` that need ``objects`` and, where asked, more.
+
+        Without ``needs_objects`` a snapshot holds those of the objects that were seen.
+        """
         self._robot = robot
         self._kinematics = Kinematics(robot)
         self._names = tuple(robot.joint_names)
         self._arm = [self._names.index(name) for name in robot.arm_joints]
         self._gripper = self._names.index(robot.gripper.joint) if robot.gripper else None
         self._objects = tuple(objects)
+        self._needed_objects = self._objects if needs_objects else ()
         self._needs_goal = needs_goal
         self._needs_image = needs_image
         self.clear()
@@ -179,7 +184,8 @@ class SnapshotAssembler:
         if tick_ns is None:
             tick_ns = _NEWEST
         lacking = [] if self._joints.at(tick_ns) else ["joint states"]
-        lacking += [f"{name} pose" for name in self._objects if not self._poses[name].at(tick_ns)]
+        unseen = [name for name in self._needed_objects if not self._poses[name].at(tick_ns)]
+        lacking += [f"{name} pose" for name in unseen]
         if self._needs_goal and self._goal is None:
             lacking.append("goal")
         if self._needs_image and not self._images.at(tick_ns):
@@ -202,7 +208,11 @@ class SnapshotAssembler:
             joint_age=_age(tick_ns, joints),
             tool_position=tool_position,
             tool_yaw=tool_yaw(tool_rotation),
-            objects={name: self._pose_at(name, tick_ns) for name in self._objects},
+            objects={
+                name: self._pose_at(name, tick_ns)
+                for name in self._objects
+                if self._poses[name].at(tick_ns)
+            },
             goal=self._goal,
             image=image.data if image else None,
             image_age=_age(tick_ns, image) if image else math.inf,

@@ -53,9 +53,7 @@ class PerceptionNode(GraphNode):
         # Half a picture's time of slack, so that jitter does not skip a control period.
         self._between_ticks_ns = round((task.period - 0.5 / self._camera.rate) * 1e9)
         self._last_tick_ns = 0
-        self._check = ImageCheck(
-            width=self._camera.width, height=self._camera.height, period=1.0 / self._camera.rate
-        )
+        self._check = ImageCheck(self._camera)
         self._detectors = {name: BlockDetector(self._camera) for name in task.objects}
         self._trackers = {name: PoseTracker() for name in task.objects}
         self._refused = 0

@@ -123,7 +123,7 @@ class RecorderNode(GraphNode):
             reason=episode.reason,
             steps=episode.steps,
             lost_periods=episode.lost_periods,
-            extra={"start_index": str(episode.index)},
+            index=episode.index,
         )
 
     def _say_closed(self, episode: Episode, path: str) -> None:

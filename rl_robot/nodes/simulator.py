@@ -68,7 +68,7 @@ class SimulatorNode(GraphNode):
         self._waiting_since: float | None = None
 
         self._joint_states = self.publisher(topics.JOINT_STATES)
-        self._clock = self.publisher(topics.CLOCK)
+        self._clock_publisher = self.publisher(topics.CLOCK)
         self._images = {
             camera.name: self.publisher(topics.IMAGE_RAW, camera=camera.name)
             for camera in self._robot.cameras
@@ -218,7 +218,7 @@ class SimulatorNode(GraphNode):
         )
 
     def _publish_clock(self) -> None:
-        self._clock.publish(Clock(clock=to_time(self._simulator.time_ns)))
+        self._clock_publisher.publish(Clock(clock=to_time(self._simulator.time_ns)))
 
     def _publish_cameras(self, names: set[str] | None = None) -> None:
         stamp = self._simulator.time_ns

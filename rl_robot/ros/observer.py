@@ -56,14 +56,25 @@ class Observer:
         *,
         paced: bool,
         images: bool = False,
+        needs_all: bool = True,
     ) -> None:
+        """Observe for a node. `needs_all`: no snapshot before every object and the goal are known.
+
+        `on_change` is called after every message; `images` adds the policy-sized picture.
+        """
         self._node = node
         self._paced = paced
         self._images = images
         self._on_change = on_change
         self._period_ns = round(task.period * 1e9)
         self._objects = task.objects
-        self._assembler = SnapshotAssembler(robot, task.objects)
+        self._assembler = SnapshotAssembler(
+            robot,
+            task.objects,
+            needs_objects=needs_all,
+            needs_goal=task.has_goal and needs_all,
+            needs_image=images,
+        )
         self._pose_ns: dict[str, int] = {}
         self._ages: dict[str, float] = {}
         self._joint_ns = 0
@@ -86,7 +97,7 @@ class Observer:
             )
         node.listen(topics.SAFETY_COMMAND, self._take_executed, depth=2)
         node.listen(topics.EPISODE, self._take_episode, depth=5)
-        if task.needs_goal:
+        if task.has_goal:
             node.listen(topics.GOAL, self._take_goal)
 
     @property
@@ -96,6 +107,16 @@ class Observer:
             return self._executed[-1].end
         latest = self._assembler.at(self.tick_ns)
         return None if latest is None else latest.joint_positions
+
+    @property
+    def reference_velocities(self) -> np.ndarray | None:
+        """Velocities (n,) at the end of what was commanded last; None before any command."""
+        if not self._executed:
+            return None
+        last = self._executed[-1].motion
+        if len(last.times) < 2:
+            return np.zeros(last.positions.shape[1])
+        return (last.positions[-1] - last.positions[-2]) / (last.times[-1] - last.times[-2])
 
     def executed(self) -> Executed | None:
         """Return what was executed last before the newest tick."""
@@ -109,10 +130,6 @@ class Observer:
         if self._paced and not self._complete():
             return None
         return self._assembler.at(self.tick_ns)
-
-    def missing(self) -> list[str]:
-        """Name what the newest tick still lacks."""
-        return self._assembler.missing()
 
     def _complete(self) -> bool:
         executed_ns = self._executed[-1].stamp_ns if self._executed else self.tick_ns

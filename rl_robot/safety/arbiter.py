@@ -77,4 +77,8 @@ class Arbiter:
         for source in _TAKE_OVER:
             if source in live:
                 return source
+        return self.due_source(phase)
+
+    def due_source(self, phase: str) -> str | None:
+        """Return the source that the phase calls for, whether or not the robot is enabled."""
         return {"resetting": "reset", "running": self._driver}.get(phase)
