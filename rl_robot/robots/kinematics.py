@@ -26,8 +26,8 @@ class Kinematics:
 
     def __init__(self, robot: Robot) -> None:
         spec = robot_spec(robot)
-        for geom in list(spec.geoms):  # only frames matter here, and this spares reading meshes
-            spec.delete(geom)
+        for element in [*spec.geoms, *spec.meshes]:  # only frames matter here
+            spec.delete(element)
         self._model = compile_model(spec, robot)
         self._data = mujoco.MjData(self._model)
         self._tool = self._model.body(robot.tool_frame).id

@@ -181,11 +181,11 @@ class Simulator:
         Raises:
             UserError: unknown camera, or no offscreen rendering on this machine.
         """
-        self._robot.camera(camera)
+        description = self._robot.camera(camera)
         if self._renderer is None:
             noise = self._scene.camera_noise
             self._renderer = Renderer(self._model, noise=noise, seed=self._seed)
-        return self._renderer.render(self._data, camera)
+        return self._renderer.render(self._data, description)
 
     def place(self, object: str, x: float, y: float, yaw: float) -> None:  # noqa: A002
         """Put an object at rest on the table, its centre at (x, y) m, turned by yaw rad.
