@@ -132,31 +132,32 @@ def _session(values: Mapping[str, str], *, explore: bool) -> list[NodeSpec]:
             required=required,
         )
 
+    simulated = values["simulator"] != "none"
+    record = values["record"] == "true"
     nodes = [
+        *([node("simulator", seed=seed)] if simulated else []),
+        *([node("camera", source=values["camera"])] if values["camera"] else []),
         node("perception"),
         node("policy", policy=values["policy"], explore=explore, seed=seed),
-        node("safety"),
+        # Hardware starts disabled: a person enables it by a service call.
+        node("safety", enabled=simulated),
         node("reward"),
         node("reset"),
-        node(
-            "supervisor",
-            required=True,
-            episodes=int(values["episodes"]),
-            split=values["split"],
-            first=int(values["first"]),
-            seed=seed,
-            policy=values["policy"],
-            run=run,
-            record=values["record"] == "true",
-        ),
+        *([node("recorder", run=run)] if record else []),
     ]
-    if values["simulator"] == "mujoco":
-        nodes.insert(0, node("simulator", seed=seed))
-    if values["camera"]:
-        nodes.insert(0, node("camera", source=values["camera"]))
-    if values["record"] == "true":
-        nodes.append(node("recorder", run=run))
-    return nodes
+    supervisor = node(
+        "supervisor",
+        required=True,
+        episodes=int(values["episodes"]),
+        split=values["split"],
+        first=int(values["first"]),
+        seed=seed,
+        policy=values["policy"],
+        run=run,
+        record=record,
+        nodes=",".join(spec.name for spec in nodes),
+    )
+    return [*nodes, supervisor]
 
 
 COLLECT = Graph(

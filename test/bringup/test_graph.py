@@ -111,6 +111,9 @@ def test_a_session_in_simulation_has_every_node_and_ends_with_the_supervisor():
     assert all(node.parameters["robot"] == "arm" for node in nodes.values())
     assert nodes["supervisor"].parameters["run"] == "runs/x"
     assert nodes["recorder"].parameters["run"] == "runs/x"
+    watched = nodes["supervisor"].parameters["nodes"].split(",")
+    assert set(watched) == set(nodes) - {"supervisor"}
+    assert nodes["safety"].parameters["enabled"] is True
 
 
 def test_a_real_robot_brings_its_own_drivers():
@@ -118,6 +121,7 @@ def test_a_real_robot_brings_its_own_drivers():
     nodes = {node.name: node for node in COLLECT.nodes(COLLECT.resolve(values))}
     assert "simulator" not in nodes
     assert nodes["camera"].parameters["source"] == "0"
+    assert nodes["safety"].parameters["enabled"] is False
     assert {node.namespace for node in nodes.values()} == {"lab/left"}
 
 
