@@ -276,7 +276,7 @@ def _add_camera(spec: mujoco.MjSpec, camera: Camera) -> None:
         resolution=[camera.width, camera.height],
         sensor_size=[0.001 * camera.width, 0.001 * camera.height],
         focal_pixel=[camera.fx, camera.fy],
-        principal_pixel=[centre[0] - camera.cx, camera.cy - centre[1]],
+        principal_pixel=[centre[0] - camera.cx, centre[1] - camera.cy],
     )
     spec.visual.global_.offwidth = max(spec.visual.global_.offwidth, camera.width)
     spec.visual.global_.offheight = max(spec.visual.global_.offheight, camera.height)
