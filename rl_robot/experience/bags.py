@@ -70,7 +70,6 @@ class EpisodeMetadata:
     reason: str = ""
     steps: int = 0
     lost_periods: int = 0
-    namespace: str = "/"
     extra: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -129,6 +128,18 @@ def header_stamp_ns(raw: bytes) -> int:
         raise ValueError(f"a stamped message has at least 12 bytes, this one {len(raw)}")
     sec, nanosec = struct.unpack_from("<iI" if raw[1] & 1 else ">iI", raw, 4)
     return sec * 1_000_000_000 + nanosec
+
+
+def header_frame(raw: bytes) -> str:
+    """The ``frame_id`` of a serialized message that begins with a header, without decoding it.
+
+    Raises:
+        ValueError: the message ends before the frame does.
+    """
+    end = 16 + struct.unpack_from("<I" if raw[1] & 1 else ">I", raw, 12)[0] if len(raw) > 15 else 0
+    if not 16 < end <= len(raw):
+        raise ValueError(f"a message of {len(raw)} bytes holds no header")
+    return raw[16 : end - 1].decode("utf-8", "replace")
 
 
 @cache
@@ -293,7 +304,7 @@ class BagReader:
             raise UserError(
                 f"{self.file} is damaged ({error}): record it again, or leave it out"
             ) from None
-        self.namespace = self.metadata.get("namespace", "/")
+        self.namespace = self.metadata.pop("namespace", "/")
         self.types = {
             relative_topic(channel.topic, self.namespace): self._type(channel.schema_id)
             for channel in self._summary.channels.values()

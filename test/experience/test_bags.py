@@ -91,12 +91,14 @@ def test_metadata_comes_back(tmp_path: Path) -> None:
         3,
         reason="node 'policy' died",
         lost_periods=2,
-        namespace="/left",
         extra={"host": "bench"},
     )
     writer = EpisodeWriter(tmp_path / "bag", synthetic.TYPES, namespace="/left")
     writer.close(given)
-    assert BagReader(tmp_path / "bag").episode == given
+    reader = BagReader(tmp_path / "bag")
+    assert reader.episode == given
+    assert reader.namespace == "/left"
+    assert reader.types == synthetic.TYPES
     with AnyReader([tmp_path / "bag"]) as reader:
         assert "/left/reward" in {c.topic for c in reader.connections}
 

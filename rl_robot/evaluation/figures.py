@@ -1,0 +1,136 @@
+"""Small figures as inline SVG and pictures as data, for pages that need nothing else."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+INK = "#1f2933"
+MUTED = "#697586"
+LINE = "#d8dee6"
+BLUE = "#2f6fb3"
+PALE = "#bcd3ea"
+AMBER = "#d0893b"
+
+_TEXT = f'font-size="12" fill="{MUTED}"'
+
+
+def proportion_bar(
+    rate: float, interval: tuple[float, float], *, label: str, width: int = 420
+) -> str:
+    """A scale from 0 to 100 % with the measured rate and its confidence interval."""
+    left, right, axis = 10, width - 10, 30
+
+    def x(value: float) -> float:
+        return left + value * (right - left)
+
+    low, high = interval
+    ticks = "".join(
+        f'<line x1="{x(v):.1f}" x2="{x(v):.1f}" y1="{axis - 3}" y2="{axis + 3}" stroke="{LINE}"/>'
+        f'<text x="{x(v):.1f}" y="{axis + 22}" text-anchor="middle" {_TEXT}>{v:.0%}</text>'
+        for v in (0.0, 0.25, 0.5, 0.75, 1.0)
+    )
+    body = (
+        f'<line x1="{left}" x2="{right}" y1="{axis}" y2="{axis}" stroke="{LINE}" stroke-width="2"/>'
+        f"{ticks}"
+        f'<rect x="{x(low):.1f}" y="{axis - 7}" width="{max(x(high) - x(low), 1):.1f}" '
+        f'height="14" rx="7" fill="{PALE}"/>'
+        f'<circle cx="{x(rate):.1f}" cy="{axis}" r="6" fill="{BLUE}"/>'
+    )
+    return _svg(width, axis + 30, label, body)
+
+
+def histogram(
+    edges: Sequence[float],
+    counts: Sequence[int],
+    *,
+    marks: Mapping[str, float],
+    unit: str,
+    label: str,
+    width: int = 560,
+    height: int = 210,
+) -> str:
+    """Bars over a linear scale, with marked positions such as percentiles."""
+    left, right, top, bottom = 8.0, width - 12.0, 46.0, height - 42.0
+    span = edges[-1] - edges[0] or 1.0
+    tallest = max(max(counts), 1)
+
+    def x(value: float) -> float:
+        return left + (value - edges[0]) / span * (right - left)
+
+    bars = "".join(
+        f'<rect x="{x(low) + 0.75:.1f}" width="{max(x(high) - x(low) - 1.5, 0.5):.1f}" '
+        f'y="{bottom - count / tallest * (bottom - top):.1f}" '
+        f'height="{count / tallest * (bottom - top):.1f}" fill="{PALE}">'
+        f"<title>{low:.2f} to {high:.2f} {escape(unit)}: {count}</title></rect>"
+        for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
+        if count
+    )
+    axis = f'<line x1="{left}" x2="{right}" y1="{bottom}" y2="{bottom}" stroke="{LINE}"/>'
+    for value in _round_ticks(edges[0], edges[-1]):
+        axis += (
+            f'<text x="{x(value):.1f}" y="{bottom + 18}" text-anchor="middle" {_TEXT}>'
+            f"{value:g}</text>"
+        )
+    axis += f'<text x="{right}" y="{bottom + 36}" text-anchor="end" {_TEXT}>{escape(unit)}</text>'
+    lines = ""
+    for row, (name, value) in enumerate(marks.items()):
+        place, height_of_text = x(min(value, edges[-1])), 14 + 15 * (row % 2)
+        anchor, shift = ("start", 4) if place < 0.8 * right else ("end", -4)
+        lines += (
+            f'<line x1="{place:.1f}" x2="{place:.1f}" y1="{height_of_text - 9}" y2="{bottom}" '
+            f'stroke="{AMBER}" stroke-dasharray="3 3"/>'
+            f'<text x="{place + shift:.1f}" y="{height_of_text}" text-anchor="{anchor}" '
+            f'font-size="12" fill="{INK}">{escape(name)} {value:.1f}</text>'
+        )
+    return _svg(width, height, label, bars + axis + lines)
+
+
+def bars(
+    values: Mapping[str, float], *, notes: Mapping[str, str], label: str, width: int = 560
+) -> str:
+    """Named values as horizontal bars, each with a note at its end."""
+    row, name_width, note_width = 26, 190, 120
+    largest = max(values.values(), default=0.0) or 1.0
+    body = ""
+    for index, (name, value) in enumerate(values.items()):
+        y = index * row
+        length = value / largest * (width - name_width - note_width)
+        body += (
+            f'<text x="{name_width - 10}" y="{y + 17}" text-anchor="end" font-size="13" '
+            f'fill="{INK}">{escape(name)}</text>'
+            f'<rect x="{name_width}" y="{y + 5}" width="{max(length, 1):.1f}" height="16" rx="3" '
+            f'fill="{PALE}"/>'
+            f'<text x="{name_width + length + 8:.1f}" y="{y + 17}" {_TEXT}>'
+            f"{escape(notes[name])}</text>"
+        )
+    return _svg(width, max(len(values), 1) * row + 4, label, body)
+
+
+def jpeg_data(picture: npt.NDArray[np.uint8], quality: int = 88) -> str:
+    """An RGB picture (H, W, 3) as a ``data:`` address."""
+    done, encoded = cv2.imencode(
+        ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
+    )
+    if not done:
+        raise ValueError(f"a picture of shape {picture.shape} cannot be encoded")
+    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
+
+
+def _svg(width: int, height: float, label: str, body: str) -> str:
+    return (
+        f'<svg viewBox="0 0 {width} {height:g}" style="max-width:{width}px" role="img" '
+        f'aria-label="{escape(label)}">{body}</svg>'
+    )
+
+
+def _round_ticks(low: float, high: float, wanted: int = 6) -> list[float]:
+    """About ``wanted`` round numbers between the two."""
+    raw = max(high - low, 1e-9) / wanted
+    magnitude = 10.0 ** np.floor(np.log10(raw))
+    step = magnitude * min((1, 2, 5, 10), key=lambda factor: abs(factor * magnitude - raw))
+    first = np.ceil(low / step) * step
+    return [round(float(v), 10) for v in np.arange(first, high + step * 1e-6, step)]
