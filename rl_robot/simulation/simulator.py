@@ -38,8 +38,11 @@ class _Driver:
 
     def follow(self, now_ns: int, start: Array, times: Array, points: Array) -> None:
         self.commanded_ns = now_ns
-        self._times = np.concatenate([[0.0], times])
-        self._points = np.vstack([start, points])
+        if len(times) and times[0] == 0.0:  # a jump: the old set point counts no more
+            self._times, self._points = times, points
+        else:
+            self._times = np.concatenate([[0.0], times])
+            self._points = np.vstack([start, points])
 
     def hold(self, now_ns: int, positions: Array) -> None:
         self.follow(now_ns, positions, np.zeros(0), np.empty((0, len(self.columns))))
@@ -50,8 +53,12 @@ class _Driver:
         Seconds count from the command, so that they round the same however late it is.
         """
         times = np.minimum((times_ns - self.commanded_ns) * 1e-9, self.interface.timeout)
-        joints = range(len(self.columns))
-        return np.column_stack([np.interp(times, self._times, self._points[:, j]) for j in joints])
+        last = len(self._times) - 1
+        after = np.minimum(np.searchsorted(self._times, times, side="right"), last)
+        before = np.maximum(after - 1, 0)
+        span = np.where(after > before, self._times[after] - self._times[before], 1.0)
+        part = np.clip((times - self._times[before]) / span, 0.0, 1.0)[:, None]
+        return (1.0 - part) * self._points[before] + part * self._points[after]
 
 
 class Simulator:
