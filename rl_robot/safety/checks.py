@@ -94,7 +94,7 @@ def _joint_order(names: Sequence[str], joints: Sequence[str]) -> list[int]:
     """Return where in ``names`` each of ``joints`` stands."""
     if not len(names):
         raise CommandRefused("empty", "it names no joints")
-    unknown = [str(name) for name in names if not (isinstance(name, str) and name in joints)]
+    unknown = [name for name in names if not (isinstance(name, str) and name in joints)]
     if unknown:
         raise CommandRefused("unknown_joint", f"no joint is called {_some(unknown)}")
     place = {name: index for index, name in enumerate(names)}
@@ -107,8 +107,8 @@ def _joint_order(names: Sequence[str], joints: Sequence[str]) -> list[int]:
     return [place[name] for name in joints]
 
 
-def _some(names: Sequence[str]) -> str:
-    text = ", ".join(name[:40] for name in names[:5])
+def _some(names: Sequence[Any]) -> str:
+    text = ", ".join(repr(name)[:40] for name in names[:5])
     return text if len(names) <= 5 else f"{text} and {len(names) - 5} more"
 
 

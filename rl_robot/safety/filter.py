@@ -23,12 +23,15 @@ from rl_robot.safety.stopping import safe_speed, stopping_distance
 
 Array = npt.NDArray[np.float64]
 
-# Excess up to which a command counts as within limits: rounding, not motion. _ROUNDING is absolute.
+_KINDS = ("position", "velocity", "acceleration")
+# Excess up to which a command counts as within limits: rounding, not motion.
 _RELATIVE = 1e-9
-_ROUNDING = 1e-13
+_ROUNDING = 1e-13  # rad or m
+# Part of the acceleration that is not planned with when braking, so that rounding can be corrected.
+_RESERVE = 1e-6
 # Targets beyond are cut before any arithmetic, so that nothing overflows (rad or m).
 _HUGE = 1e9
-# Limits wider or narrower than this are mistakes, and would strain the arithmetic.
+# Limits and measurements beyond this are mistakes, and would strain the arithmetic.
 _WIDEST = 1e6
 _SAME_TIME = 1e-9  # s
 
@@ -97,6 +100,11 @@ class SafetyFilter:
         self._acceleration = np.array([joint.acceleration for joint in joints], dtype=np.float64)
         self._interval = period / substeps
         self._step = self._interval * self._acceleration
+        self._braking = (1.0 - _RESERVE) * self._acceleration
+        self._slack = _RELATIVE * np.array(
+            [self._interval * self._step, self._velocity, self._acceleration]
+        )
+        self._slack[0] += _ROUNDING
         # more room than any permitted speed needs to stop makes no difference
         intervals = self._velocity / self._step + 2.0
         self._far = 2.0 * self._interval * (self._velocity + self._step) * intervals
@@ -104,11 +112,7 @@ class SafetyFilter:
         self._sampling_times = self._interval * np.arange(1, substeps + 2, dtype=np.float64)
         self._times = self._sampling_times[:-1].copy()
         self._times.setflags(write=False)
-        self._margin_names = tuple(
-            f"{kind}/{name}"
-            for kind in ("position", "velocity", "acceleration")
-            for name in self.names
-        )
+        self._margin_names = tuple(f"{kind}/{name}" for kind in _KINDS for name in self.names)
         self._state: State | None = None
 
     @property
@@ -132,15 +136,16 @@ class SafetyFilter:
         before its position limit, is taken as the greatest from which it can.
 
         Raises:
-            ValueError: wrong shape or a number that is not finite.
+            ValueError: wrong shape, or a number that is not finite or beyond 1e6.
         """
         measured = self._measured("positions", positions)
         rates = self._measured(
             "velocities", np.zeros(len(self.names)) if velocities is None else velocities
         )
-        lowest, highest = self._stoppable(measured)
-        # braking starts with the next interval, so these are one step short of what is allowed
-        rates = _clip(rates, lowest - self._step, highest + self._step)
+        room = np.minimum([measured - self._lower, self._upper - measured], self._far)
+        # braking starts with the next interval, so one step more than its speed is allowed
+        below, above = safe_speed(room, self._braking, self._interval) + self._step
+        rates = _clip(rates, -below, above)
         self._state = State(measured, _clip(rates, -self._velocity, self._velocity))
 
     def step(self, motion: Motion | None) -> SafeMotion:
@@ -160,21 +165,21 @@ class SafetyFilter:
             return self._commit(state, self._brake(state), interventions)
         wanted = self._sample(motion, state.positions)
         limited = _clip(wanted, self._lower, self._upper)
-        excess = self._excess(wanted, limited, state)
-        within = np.logical_and.reduce([amount <= 0.0 for amount in excess.values()])
-        if within.all():
+        excess = self._excess(wanted[:-1], limited[:-1], state)
+        beyond = excess > self._slack
+        if not beyond.any():
             return self._commit(state, limited[:-1], ())
-        sent = np.where(within, limited[:-1], self._track(limited, state))
+        tracked = self._track(limited, state)
+        sent = np.where(beyond.any(axis=0), tracked, limited[:-1])
         interventions = tuple(
-            Intervention(kind, self.names[joint], float(amount[joint]))
-            for kind, amount in excess.items()
-            for joint in np.flatnonzero(amount > 0.0)
+            Intervention(_KINDS[kind], self.names[joint], float(excess[kind, joint]))
+            for kind, joint in np.argwhere(beyond)
         )
         return self._commit(state, sent, interventions)
 
     def _measured(self, what: str, values: Sequence[float] | Array) -> Array:
         array = np.array(values, dtype=np.float64)
-        if array.shape != (len(self.names),) or not np.isfinite(array).all():
+        if array.shape != (len(self.names),) or not (np.abs(array) <= _WIDEST).all():
             raise ValueError(f"{what}: expected {len(self.names)} finite numbers, got {values}")
         return array
 
@@ -213,45 +218,33 @@ class SafetyFilter:
             samples[-1] = 2.0 * samples[-2] - samples[-3]
         return samples
 
-    def _stoppable(self, positions: Array) -> tuple[Array, Array]:
-        """Return the lowest and highest velocities that leave room to stop within the limits."""
-        below = np.minimum(positions - self._lower, self._far)
-        above = np.minimum(self._upper - positions, self._far)
-        return (
-            -safe_speed(below, self._acceleration, self._interval),
-            safe_speed(above, self._acceleration, self._interval),
-        )
+    def _derivatives(self, state: State, samples: Array) -> tuple[Array, Array]:
+        """Return velocities and accelerations, each (H, n), of samples (H, n) after ``state``."""
+        path = np.concatenate([state.positions[None], samples])
+        velocities = (path[1:] - path[:-1]) / self._interval
+        changing = np.concatenate([state.velocities[None], velocities])
+        return velocities, (changing[1:] - changing[:-1]) / self._interval
 
-    def _excess(self, wanted: Array, limited: Array, state: State) -> dict[str, Array]:
-        """Return by how much (n,) the wanted samples exceed each kind of limit; <= 0 if they don't.
+    def _excess(self, wanted: Array, limited: Array, state: State) -> Array:
+        """Return by how much the wanted samples exceed each limit: one row per kind, (3, n).
 
-        Beyond the position limit counts also what could not be stopped any more before it.
+        ``limited`` are the same samples, clipped to the position limits. As exceeding these counts
+        also what could not be stopped any more before them.
         """
-        path = np.concatenate([state.positions[None], limited[:-1]])
-        velocities = np.diff(path, axis=0) / self._interval
-        changes = np.diff(velocities, axis=0, prepend=state.velocities[None])
-        asked = np.diff(wanted[:-1], axis=0, prepend=state.positions[None]) / self._interval
+        asked, _ = self._derivatives(state, wanted)
+        velocities, accelerations = self._derivatives(state, limited)
         speeds = np.minimum(np.abs(velocities), self._velocity)
-        braking = stopping_distance(speeds, self._acceleration, self._interval)
-        overrun = np.where(
-            velocities > 0.0,
-            path[1:] + braking - self._upper,
-            np.where(velocities < 0.0, self._lower - path[1:] + braking, 0.0),
+        braking = stopping_distance(speeds, self._braking, self._interval)
+        room = np.where(velocities > 0.0, self._upper - limited, limited - self._lower)
+        overrun = np.where(velocities != 0.0, braking - room, 0.0)
+        outside = np.abs(wanted - limited)
+        return np.array(
+            [
+                np.maximum(overrun, outside).max(axis=0),
+                np.abs(asked).max(axis=0) - self._velocity,
+                np.abs(accelerations).max(axis=0) - self._acceleration,
+            ]
         )
-        outside = np.abs(wanted[:-1] - limited[:-1])
-        found = {
-            "position": (np.maximum(overrun, outside), self._interval * self._step),
-            "velocity": (np.abs(asked) - self._velocity, self._velocity),
-            "acceleration": (
-                np.abs(changes) / self._interval - self._acceleration,
-                self._acceleration,
-            ),
-        }
-        return {
-            kind: np.where(amount > _RELATIVE * scale + _ROUNDING, amount, 0.0)
-            for kind, (amounts, scale) in found.items()
-            for amount in [amounts.max(axis=0)]
-        }
 
     def _track(self, limited: Array, state: State) -> Array:
         """Follow the samples (substeps + 1, n) as fast as limits allow, without overshoot.
@@ -259,27 +252,30 @@ class SafetyFilter:
         Seen from a target that moves on at its present rate, each joint approaches at the greatest
         speed from which it can still stop at the target.
         """
-        rates = _clip(np.diff(limited, axis=0) / self._interval, -self._velocity, self._velocity)
+        rates = (limited[1:] - limited[:-1]) / self._interval
+        rates = _clip(rates, -self._velocity, self._velocity)
         sent = []
-        for target, rate in zip(limited[:-1], rates, strict=True):
-            ahead = target - self._interval * rate - state.positions
-            room = np.minimum(np.abs(ahead), self._far)
-            approach = safe_speed(room, self._acceleration, self._interval)
-            state = self._advance(state, rate + np.copysign(approach, ahead))
+        for origin, rate in zip(limited[:-1] - self._interval * rates, rates, strict=True):
+            state = self._advance(state, rate, origin - state.positions)
             sent.append(state.positions)
         return np.array(sent)
 
     def _brake(self, state: State) -> Array:
+        still = np.zeros(len(self.names))
         sent = []
         for _ in self._times:
-            state = self._advance(state, np.zeros(len(self.names)))
+            state = self._advance(state, still, still)
             sent.append(state.positions)
         return np.array(sent)
 
-    def _advance(self, state: State, velocities: Array) -> State:
-        """Move one sub-step at the velocities nearest to those wanted that all limits allow."""
-        lowest, highest = self._stoppable(state.positions)
-        velocities = _clip(velocities, lowest, highest)
+    def _advance(self, state: State, rate: Array, ahead: Array) -> State:
+        """Move one sub-step towards targets that move at ``rate`` and are ``ahead`` by so much."""
+        room = np.array(
+            [state.positions - self._lower, self._upper - state.positions, np.abs(ahead)]
+        )
+        room = np.minimum(room, self._far)
+        below, above, approach = safe_speed(room, self._braking, self._interval)
+        velocities = _clip(rate + np.copysign(approach, ahead), -below, above)
         velocities = _clip(velocities, -self._velocity, self._velocity)
         # last, for it can always be kept; by the invariant it doesn't undo the others
         velocities = _clip(velocities, state.velocities - self._step, state.velocities + self._step)
@@ -293,13 +289,11 @@ class SafetyFilter:
     def _commit(
         self, before: State, sent: Array, interventions: tuple[Intervention, ...]
     ) -> SafeMotion:
-        path = np.concatenate([before.positions[None], sent])
-        velocities = np.diff(path, axis=0) / self._interval
-        changes = np.diff(velocities, axis=0, prepend=before.velocities[None])
+        velocities, accelerations = self._derivatives(before, sent)
         self._state = State(sent[-1].copy(), velocities[-1])
         room = np.minimum(sent - self._lower, self._upper - sent).min(axis=0)
         speed_room = self._velocity - np.abs(velocities).max(axis=0)
-        change_room = self._acceleration - np.abs(changes).max(axis=0) / self._interval
+        change_room = self._acceleration - np.abs(accelerations).max(axis=0)
         margins = np.concatenate([room, speed_room, change_room]).tolist()
         return SafeMotion(
             motion=Motion(self.names, self._times, sent),
@@ -321,9 +315,9 @@ def _interpolate(times: Array, positions: Array, start: Array, at: Array) -> Arr
     else:
         times, first = np.concatenate([[-1.0], times]), positions[0]
     positions = np.concatenate([first[None], positions])
-    before = np.minimum(np.searchsorted(times, at), len(times) - 1) - 1
-    weight = (at - times[before]) / (times[before + 1] - times[before])
-    weight = np.minimum(weight, 1.0)[:, None]
+    at = np.minimum(at, times[-1])
+    before = np.searchsorted(times, at) - 1
+    weight = ((at - times[before]) / (times[before + 1] - times[before]))[:, None]
     samples: Array = (1.0 - weight) * positions[before] + weight * positions[before + 1]
     return samples
 
