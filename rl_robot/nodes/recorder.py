@@ -4,7 +4,6 @@ import time
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.serialization import deserialize_message
@@ -60,8 +59,9 @@ class RecorderNode(GraphNode):
             )
         self.every(0.02, self._close_when_complete)
 
-    def _take(self, name: str, raw: bytes, info: dict[str, Any]) -> None:
-        self._write(self._cut.add(name, raw, info["source_timestamp"]))
+    def _take(self, name: str, raw: bytes) -> None:
+        # The time of arrival: the events executor (7.1) has no message info to give.
+        self._write(self._cut.add(name, raw, time.time_ns()))
         if name == topics.EPISODE.name:
             message = deserialize_message(raw, DiagnosticArray)
             episode = episode_of(self, message)

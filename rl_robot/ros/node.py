@@ -13,7 +13,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.signals import SignalHandlerOptions
@@ -99,6 +99,19 @@ class GraphNode(Node):
         self._diagnostics.publish(status_message(now, self.get_name(), message, values, level))
 
 
+def _make_executor() -> Executor:
+    """Return the quickest executor this rclpy has.
+
+    The events executor hands a message over in a quarter of the time that building a wait set in
+    Python takes (`spin_once` only: its `spin` never fired a timer). Older releases lack it.
+    """
+    try:
+        from rclpy.experimental import EventsExecutor
+    except ImportError:
+        return SingleThreadedExecutor()
+    return EventsExecutor()
+
+
 def run(make_node: Callable[[], GraphNode], argv: list[str] | None = None) -> int:
     """Run one node until SIGINT, SIGTERM or its own `exit_code`; return the exit status.
 
@@ -116,7 +129,7 @@ def run(make_node: Callable[[], GraphNode], argv: list[str] | None = None) -> in
     node: GraphNode | None = None
     try:
         node = make_node()
-        executor = SingleThreadedExecutor()
+        executor = _make_executor()
         executor.add_node(node)
         while not stopped and node.exit_code is None:
             executor.spin_once(timeout_sec=0.1)
