@@ -48,4 +48,4 @@ class Quintic:
             return np.tile(self.goal, (len(times), 1))
         s = np.clip(times / self.duration, 0.0, 1.0)[:, None]
         blend = s**3 * (10.0 + s * (6.0 * s - 15.0))
-        return self.start + blend * (self.goal - self.start)
+        return (1.0 - blend) * self.start + blend * self.goal
