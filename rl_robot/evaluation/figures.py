@@ -22,7 +22,7 @@ def proportion_bar(
     rate: float, interval: tuple[float, float], *, label: str, width: int = 420
 ) -> str:
     """A scale from 0 to 100 % with the measured rate and its confidence interval."""
-    left, right, axis = 10, width - 10, 30
+    left, right, axis = 22, width - 22, 16
 
     def x(value: float) -> float:
         return left + value * (right - left)
@@ -40,7 +40,7 @@ def proportion_bar(
         f'height="14" rx="7" fill="{PALE}"/>'
         f'<circle cx="{x(rate):.1f}" cy="{axis}" r="6" fill="{BLUE}"/>'
     )
-    return _svg(width, axis + 30, label, body)
+    return _svg(width, axis + 28, label, body)
 
 
 def histogram(
@@ -50,7 +50,7 @@ def histogram(
     marks: Mapping[str, float],
     unit: str,
     label: str,
-    width: int = 560,
+    width: int = 460,
     height: int = 210,
 ) -> str:
     """Bars over a linear scale, with marked positions such as percentiles."""
@@ -90,10 +90,10 @@ def histogram(
 
 
 def bars(
-    values: Mapping[str, float], *, notes: Mapping[str, str], label: str, width: int = 560
+    values: Mapping[str, float], *, notes: Mapping[str, str], label: str, width: int = 460
 ) -> str:
     """Named values as horizontal bars, each with a note at its end."""
-    row, name_width, note_width = 26, 190, 120
+    row, name_width, note_width = 26, 180, 100
     largest = max(values.values(), default=0.0) or 1.0
     body = ""
     for index, (name, value) in enumerate(values.items()):

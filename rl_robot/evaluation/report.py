@@ -95,15 +95,14 @@ def render(summary: dict[str, Any], film: str) -> str:
     written = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
     groups = summary["groups"]
     first = groups[0]
-    title = f"{first['task']} on {first['robot']}" if len(groups) == 1 else summary["run"]
+    title = f"Task {first['task']}, robot {first['robot']}" if len(groups) == 1 else summary["run"]
     parts = [
         f"<header><p class='note'>run <b>{escape(summary['run'])}</b>, {written}</p>"
         f"<h1>{escape(title)}</h1></header>",
         *(_success(group) for group in groups),
         _key_figures(summary),
         film,
-        _latency(summary["latency_ms"]),
-        _safety(summary),
+        f"<div class='pair'>{_latency(summary['latency_ms'])}{_safety(summary)}</div>",
         _failures(summary),
         _all_episodes(summary),
         _session(summary["session"]),
@@ -118,7 +117,7 @@ def _success(group: dict[str, Any]) -> str:
     what = f"policy <b>{escape(group['policy'])}</b>, {escape(group['split'])} starts"
     broken = f" {group['broken']} broken, not counted." if group["broken"] else ""
     if n == 0:
-        return f"<section class='success'><p>{what}: no episode to count.{broken}</p></section>"
+        return f"<section class='headline'><p>{what}: no episode to count.{broken}</p></section>"
     low, high = group["success_interval"]
     figure = proportion_bar(
         group["success_rate"],
@@ -126,7 +125,7 @@ def _success(group: dict[str, Any]) -> str:
         label=f"{successes} of {n} succeeded, 95 % interval {low:.0%} to {high:.0%}",
     )
     return (
-        "<section class='success'><div>"
+        "<section class='headline'><div>"
         f"<p class='big'>{successes}<span> of {n}</span></p>"
         f"<p>{what}: <b>{group['success_rate']:.0%}</b> succeeded.{broken}</p>"
         f"</div><div>{figure}"
@@ -145,16 +144,16 @@ def _key_figures(summary: dict[str, Any]) -> str:
         ):
             value = group[key]
             spread = value["interval"]
-            note = f"{spread[0]:.1f} to {spread[1]:.1f}, n = {value['n']}" if spread else "n = 1"
+            note = f"{spread[0]:.1f} to {spread[1]:.1f} (n = {value['n']})" if spread else "n = 1"
             cards.append((f"{value['mean']:.1f}{unit}", f"mean {name}", note))
     steps = summary["control_steps"]
     rate = summary["control_steps_per_second"]
     if rate:
         pace = f"{summary['real_time_factor']:.1f} x real time"
-        cards.append((f"{rate:.0f} /s", "control steps", f"{pace}, {steps} steps"))
+        cards.append((f"{rate:.0f} /s", "control steps, resets apart", pace))
     latency = summary["latency_ms"]
     if latency:
-        note = f"p99 {latency['p99']:.1f} ms, n = {latency['n']}"
+        note = f"p99 {latency['p99']:.1f} ms (n = {latency['n']})"
         cards.append((f"{latency['p50']:.1f} ms", "median capture to command", note))
     lost = summary["lost_periods"]
     cards.append((str(lost), "control periods lost", f"of {steps}"))
@@ -164,7 +163,7 @@ def _key_figures(summary: dict[str, Any]) -> str:
         "<section class='cards'>"
         + "".join(
             f"<div><p class='value'>{escape(value)}</p><p>{escape(name)}</p>"
-            f"<p class='note'>{escape(note)}</p></div>"
+            f"<p class='note'>{escape(note).replace(' = ', '&nbsp;=&nbsp;')}</p></div>"
             for value, name, note in cards
         )
         + "</section>"
@@ -222,7 +221,10 @@ def _share(part: float, whole: float) -> str:
 def _failures(summary: dict[str, Any]) -> str:
     parts = []
     if summary["failures"]:
-        parts.append(f"<h2>Failures</h2>{_table(summary['failures'])}")
+        parts.append(
+            "<h2>Failures</h2><p class='note'>How far each came shows in the highest value that "
+            f"each term of its reward reached.</p>{_table(summary['failures'], terms=True)}"
+        )
     if summary["broken_episodes"]:
         parts.append(
             "<h2>Broken episodes</h2><p class='note'>Something other than the policy ended them, "
@@ -230,7 +232,7 @@ def _failures(summary: dict[str, Any]) -> str:
         )
     damage = [escape(text) for text in summary["unreadable"]]
     if summary["unfinished"]:
-        damage.append(f"{summary['unfinished']} bags were never finished (.part)")
+        damage.append(f"{summary['unfinished']} never finished (folders ending in .part)")
     if damage:
         items = "".join(f"<li>{text}</li>" for text in damage)
         parts.append(f"<h2>Bags that could not be read</h2><ul>{items}</ul>")
@@ -262,23 +264,29 @@ def _words(row: dict[str, Any]) -> str:
     return row["reason"] or _OUTCOME_WORDS[row["outcome"]]
 
 
-def _table(rows: Iterable[dict[str, Any]]) -> str:
-    heads = ("episode", "start", "outcome", "reason", "steps", "time", "reward", "limited", "lost")
-    body = ""
-    for row in rows:
-        cells = (
-            row["episode"],
-            f"{row['split']} {row['index']}",
-            _OUTCOME_WORDS[row["outcome"]],
-            row["reason"],
-            row["steps"],
-            f"{row['seconds']:.1f} s",
-            f"{row['reward']:.2f}",
-            row["limited_steps"],
-            row["lost_periods"],
+def _table(rows: Iterable[dict[str, Any]], *, terms: bool = False) -> str:
+    columns = {
+        "episode": lambda row: row["episode"],
+        "start": lambda row: f"{row['split']} {row['index']}",
+        "outcome": lambda row: _OUTCOME_WORDS[row["outcome"]],
+        "reason": lambda row: row["reason"],
+        "steps": lambda row: row["steps"],
+        "time": lambda row: f"{row['seconds']:.1f} s",
+        "reward": lambda row: f"{row['reward']:.2f}",
+        "limited": lambda row: row["limited_steps"],
+        "lost": lambda row: row["lost_periods"],
+    }
+    if terms:
+        columns["highest terms"] = lambda row: ", ".join(
+            f"{name} {value:g}" for name, value in row["best_terms"].items() if value >= 0
         )
-        body += "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in cells) + "</tr>"
-    head = "".join(f"<th>{name}</th>" for name in heads)
+    head = "".join(f"<th>{name}</th>" for name in columns)
+    body = "".join(
+        "<tr>"
+        + "".join(f"<td>{escape(str(cell(row)))}</td>" for cell in columns.values())
+        + "</tr>"
+        for row in rows
+    )
     return f"<div class='wide'><table><thead><tr>{head}</tr></thead>{body}</table></div>"
 
 
@@ -286,7 +294,7 @@ def _session(session: dict[str, Any]) -> str:
     if not session:
         return ""
     items = "".join(
-        f"<dt>{escape(name.replace('_', ' '))}</dt><dd>{escape(_shown(value))}</dd>"
+        f"<div><dt>{escape(name.replace('_', ' '))}</dt><dd>{escape(_shown(value))}</dd></div>"
         for name, value in session.items()
         if value not in ("", None)
     )
@@ -312,11 +320,13 @@ header .note { margin-bottom: 4px; }
 section { background: #fff; border: 1px solid #e4e9ef; border-radius: 10px;
   padding: 20px 22px; margin-bottom: 16px; }
 svg { display: block; width: 100%; height: auto; margin-top: 10px; font-family: inherit; }
-.success { display: grid; grid-template-columns: 1fr 1.2fr; gap: 24px; align-items: center; }
+.headline { display: grid; grid-template-columns: 1fr 1.2fr; gap: 24px; align-items: center; }
 .big { font-size: 46px; line-height: 1.1; font-weight: 680; font-variant-numeric: tabular-nums; }
 .big span { font-size: 24px; font-weight: 480; color: #697586; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); padding: 0; }
-.cards div { padding: 16px 18px; }
+.pair { display: grid; grid-template-columns: 1fr 1fr; gap: 0 16px; }
+.pair section:only-child { grid-column: 1 / -1; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(145px, 1fr)); padding: 0; }
+.cards div { padding: 16px 8px 16px 20px; }
 .value { font-size: 22px; font-weight: 640; font-variant-numeric: tabular-nums; }
 .film { display: grid; grid-template-columns: repeat(4, 1fr); gap: 8px; margin-top: 12px; }
 figure { margin: 0; }
@@ -326,11 +336,11 @@ figcaption { color: #697586; font-size: 12px; padding-top: 2px; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: 5px 12px 5px 0; border-bottom: 1px solid #e9eef3;
   font-size: 13.5px; vertical-align: top; white-space: nowrap; }
-td:nth-child(4) { white-space: normal; min-width: 160px; }
+td:nth-child(4), td:nth-child(10) { white-space: normal; min-width: 150px; }
 th { color: #697586; font-weight: 500; }
 .strip { display: flex; flex-wrap: wrap; gap: 3px; margin: 8px 0; }
 i { display: inline-block; width: 13px; height: 13px; border-radius: 3px; background: #bcd3ea; }
-i.success { background: #2f6fb3; padding: 0; }
+i.success { background: #2f6fb3; }
 i.terminated { background: #c2514a; }
 i.truncated { background: #e2a95f; }
 i.broken { background: #fff; border: 1.5px dashed #9aa5b4; }
@@ -340,9 +350,9 @@ details { margin-top: 8px; }
 summary { cursor: pointer; color: #2f6fb3; font-size: 14px; }
 dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(120px, 1fr)); gap: 8px 18px;
   margin: 8px 0 0; }
-dt { color: #697586; font-size: 12.5px; grid-row: span 1; }
+dt { color: #697586; font-size: 12.5px; }
 dd { margin: 0; }
-@media (max-width: 640px) { .success { grid-template-columns: 1fr; }
+@media (max-width: 640px) { .headline, .pair { grid-template-columns: 1fr; }
   .film { grid-template-columns: repeat(2, 1fr); } }
 @media print { body { background: #fff; } section { break-inside: avoid; } }
 """

@@ -28,6 +28,7 @@ SUCCESS = "success"
 
 _HOUR_NS = 3_600_000_000_000
 _HISTOGRAM_BINS = 30
+_VERDICTS = ("total", "success", "terminated", "lost_periods")  # numbers that are no reward terms
 _TOPICS = ("clock", "reward", "safety/command", "safety/interventions")
 
 
@@ -40,6 +41,7 @@ class EpisodeFigures:
     seconds: float = 0.0
     wall_seconds: float = 0.0
     reward: float = 0.0
+    best_terms: dict[str, float] = field(default_factory=dict)  # highest value of each reward term
     latencies: list[float] = field(default_factory=list)
     interventions: Counter[str] = field(default_factory=Counter)  # "kind/joint" -> control steps
     limited_steps: int = 0
@@ -101,7 +103,7 @@ def read_episode(path: Path) -> EpisodeFigures:
             earliest = ticks.get(message.log_ns, message.publish_ns)
             ticks[message.log_ns] = min(earliest, message.publish_ns)
         elif message.topic == "reward":
-            figures.reward += _numbers(message).get("total", 0.0)
+            _add_reward(figures, _numbers(message))
         elif message.topic == "safety/interventions":
             limited = _numbers(message)
             figures.interventions.update(limited.keys())
@@ -150,6 +152,13 @@ def _numbers(message: BagMessage) -> dict[str, float]:
     """Named numbers travel as the positions of a JointState."""
     state = typestore().deserialize_cdr(message.raw, message.type)
     return dict(zip(state.name, state.position.tolist(), strict=False))  # type: ignore[attr-defined]
+
+
+def _add_reward(figures: EpisodeFigures, numbers: dict[str, float]) -> None:
+    figures.reward += numbers.get("total", 0.0)
+    for name, value in numbers.items():
+        if name not in _VERDICTS:
+            figures.best_terms[name] = max(value, figures.best_terms.get(name, value))
 
 
 def _latencies(ticks: dict[int, int], executed: Iterable[tuple[int, int]]) -> list[float]:
@@ -250,6 +259,7 @@ def _row(episode: EpisodeFigures) -> dict[str, Any]:
         "steps": data.steps,
         "seconds": _rounded(episode.seconds),
         "reward": _rounded(episode.reward),
+        "best_terms": {name: _rounded(value) for name, value in episode.best_terms.items()},
         "limited_steps": episode.limited_steps,
         "lost_periods": data.lost_periods,
         "bag": f"{episode.path.parent.name}/{episode.path.name}",
