@@ -123,16 +123,23 @@ def _session(values: Mapping[str, str], *, explore: bool) -> list[NodeSpec]:
     seed = int(values["seed"])
     run = str(run_folder(values))
 
+    namespace = values["namespace"].strip("/")
+    # Simulated time is the robot's own: rclpy would look for it outside the namespace.
+    clock = {"/clock": f"/{namespace}/clock"} if namespace else {}
+
     def node(name: str, *, required: bool = False, **parameters: Value) -> NodeSpec:
         return NodeSpec(
             executable=name,
             name=name,
             parameters=common | parameters,
-            namespace=values["namespace"].strip("/"),
+            remappings=clock,
+            namespace=namespace,
             required=required,
         )
 
     simulated = values["simulator"] != "none"
+    # Paced, the sensors' stamps are the clock; at the wall clock's pace safety needs one that runs.
+    simulated_clock = simulated and parse_pace(values["pace"]) is not None
     record = values["record"] == "true"
     nodes = [
         *([node("simulator", seed=seed)] if simulated else []),
@@ -140,7 +147,7 @@ def _session(values: Mapping[str, str], *, explore: bool) -> list[NodeSpec]:
         node("perception"),
         node("policy", policy=values["policy"], explore=explore, seed=seed),
         # Hardware starts disabled: a person enables it by a service call.
-        node("safety", enabled=simulated),
+        node("safety", enabled=simulated, use_sim_time=simulated_clock),
         node("reward"),
         node("reset"),
         *([node("recorder", run=run)] if record else []),
@@ -182,17 +189,42 @@ DEPLOY = Graph(
 # --- replay --------------------------------------------------------------------------------------
 
 
+def _check_nodes(value: str) -> None:
+    unknown = [name for name in value.split(",") if name and name not in _REPLAYABLE]
+    if unknown:
+        raise UserError(f"nodes '{unknown[0]}': expected some of {', '.join(_REPLAYABLE)}")
+
+
+def _prepare_replay(values: dict[str, str]) -> dict[str, str]:
+    """Open the bag, so that a damaged one is refused before anything starts."""
+    from rl_robot.experience.bags import BagReader
+
+    episode = BagReader(values["bag"]).episode
+    return values | {"robot": episode.robot, "task": episode.task, "policy": episode.policy}
+
+
 def _replay(values: Mapping[str, str]) -> list[NodeSpec]:
+    namespace = values["namespace"].strip("/")
+    again = [name for name in values["nodes"].split(",") if name]
+
+    def node(name: str, *, required: bool = False, **parameters: Value) -> NodeSpec:
+        return NodeSpec(name, name, parameters, namespace=namespace, required=required)
+
+    common: dict[str, Value] = {"robot": values["robot"], "task": values["task"]}
+    own: dict[str, dict[str, Value]] = {"policy": {"policy": values["policy"]}}
     return [
-        NodeSpec(
-            executable="player",
-            name="player",
-            parameters={"bag": values["bag"], "rate": float(values["rate"])},
-            namespace=values["namespace"].strip("/"),
+        *(node(name, **common, **own.get(name, {})) for name in again),
+        node(
+            "player",
             required=True,
-        )
+            bag=values["bag"],
+            rate=float(values["rate"]),
+            nodes=",".join(again),
+        ),
     ]
 
+
+_REPLAYABLE = ("perception", "policy", "reward")
 
 REPLAY = Graph(
     name="replay",
@@ -200,9 +232,16 @@ REPLAY = Graph(
     arguments=(
         Argument("bag", "", "folder of one episode's bag", check=_check_bag),
         Argument("rate", "1.0", "factor of real time", check=_check_rate),
+        Argument(
+            "nodes",
+            "perception",
+            f"what runs again instead of being played, by comma: {', '.join(_REPLAYABLE)}",
+            check=_check_nodes,
+        ),
         _NAMESPACE_ARGUMENT,
     ),
     nodes=_replay,
+    prepare=_prepare_replay,
     log_folder=lambda _values: Path(tempfile.gettempdir()) / f"rl_robot-{os.getuid()}" / "replay",
 )
 

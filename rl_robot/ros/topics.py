@@ -4,6 +4,7 @@ Nodes make their publishers and subscriptions from this table and docs/topics.md
 (``rl_robot topics``), so neither can drift from the other.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,6 +64,13 @@ class Topic:
         for key, value in parts.items():
             name = name.replace(f"<{key}>", value)
         return name
+
+    def matches(self, name: str) -> bool:
+        """Whether a topic's name is this row's; an interface's may be any, so it matches none."""
+        if self.name == "<interface>":
+            return False
+        pattern = re.sub(r"<\w+>", "[^/]+", self.name)
+        return re.fullmatch(pattern, name) is not None
 
     def expanded(self, **parts: Sequence[str]) -> list[str]:
         """Return the names for every choice of a placeholder; one without any is itself."""
