@@ -93,17 +93,18 @@ def bars(
     values: Mapping[str, float], *, notes: Mapping[str, str], label: str, width: int = 460
 ) -> str:
     """Named values as horizontal bars, each with a note at its end."""
-    row, name_width, note_width = 26, 180, 100
+    row, note_width = 26, 95
+    name_width = min(20 + 7 * max((len(name) for name in values), default=0), 0.6 * width)
     largest = max(values.values(), default=0.0) or 1.0
     body = ""
     for index, (name, value) in enumerate(values.items()):
         y = index * row
         length = value / largest * (width - name_width - note_width)
         body += (
-            f'<text x="{name_width - 10}" y="{y + 17}" text-anchor="end" font-size="13" '
+            f'<text x="{name_width - 10:.0f}" y="{y + 17}" text-anchor="end" font-size="12.5" '
             f'fill="{INK}">{escape(name)}</text>'
-            f'<rect x="{name_width}" y="{y + 5}" width="{max(length, 1):.1f}" height="16" rx="3" '
-            f'fill="{PALE}"/>'
+            f'<rect x="{name_width:.0f}" y="{y + 5}" width="{max(length, 1):.1f}" height="16" '
+            f'rx="3" fill="{PALE}"/>'
             f'<text x="{name_width + length + 8:.1f}" y="{y + 17}" {_TEXT}>'
             f"{escape(notes[name])}</text>"
         )

@@ -52,11 +52,11 @@ def film_strip(episodes: Sequence[EpisodeFigures]) -> str:
         for seconds, picture in frames
     )
     data = shown.metadata
-    what = "a success of median length" if succeeded else f"no success; {data.outcome}"
+    outcome = "a success of median length" if succeeded else _OUTCOME_WORDS[data.outcome]
     title = f"Episode {data.episode} as the camera saw it"
     return (
         f"<section><h2>{escape(title)}</h2>"
-        f'<p class="note">{escape(what)}, {data.steps} control steps, {shown.seconds:.1f} s</p>'
+        f'<p class="note">{escape(outcome)}, {data.steps} control steps, {shown.seconds:.1f} s</p>'
         f'<div class="film">{figures}</div></section>'
     )
 
@@ -138,14 +138,14 @@ def _key_figures(summary: dict[str, Any]) -> str:
     group = summary["groups"][0]
     cards = []
     if len(summary["groups"]) == 1 and group["steps_to_success"]:
-        for key, name, unit in (
-            ("steps_to_success", "steps to success", ""),
-            ("seconds_to_success", "time to success", " s"),
+        for key, name, form in (
+            ("steps_to_success", "steps to success", "{:.1f}"),
+            ("seconds_to_success", "time to success", "{:.2f} s"),
         ):
             value = group[key]
-            spread = value["interval"]
-            note = f"{spread[0]:.1f} to {spread[1]:.1f} (n = {value['n']})" if spread else "n = 1"
-            cards.append((f"{value['mean']:.1f}{unit}", f"mean {name}", note))
+            spread = " to ".join(map(form.format, value["interval"] or ()))
+            note = f"{spread} (n = {value['n']})".lstrip()
+            cards.append((form.format(value["mean"]), f"mean {name}", note))
     steps = summary["control_steps"]
     rate = summary["control_steps_per_second"]
     if rate:
@@ -200,7 +200,7 @@ def _safety(summary: dict[str, Any]) -> str:
     if not by_limit:
         body = f"<p>None in {steps} control steps.</p>"
     else:
-        names = {key: key.replace("/", " of ") for key in by_limit}
+        names = {key: key.replace("/", ": ").replace("_", " ") for key in by_limit}
         notes = {names[key]: f"{count} ({_share(count, steps)})" for key, count in by_limit.items()}
         body = (
             f"<p class='note'>Control steps in which the safety filter changed a command: "
@@ -344,7 +344,7 @@ i.success { background: #2f6fb3; }
 i.terminated { background: #c2514a; }
 i.truncated { background: #e2a95f; }
 i.broken { background: #fff; border: 1.5px dashed #9aa5b4; }
-.legend span { margin-right: 16px; }
+.legend span { margin-right: 16px; white-space: nowrap; }
 .legend i { vertical-align: -2px; margin-right: 6px; }
 details { margin-top: 8px; }
 summary { cursor: pointer; color: #2f6fb3; font-size: 14px; }
@@ -352,7 +352,7 @@ dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(120px, 1fr))
   margin: 8px 0 0; }
 dt { color: #697586; font-size: 12.5px; }
 dd { margin: 0; }
-@media (max-width: 640px) { .headline, .pair { grid-template-columns: 1fr; }
+@media (max-width: 640px) { .headline, .pair { grid-template-columns: minmax(0, 1fr); }
   .film { grid-template-columns: repeat(2, 1fr); } }
 @media print { body { background: #fff; } section { break-inside: avoid; } }
 """

@@ -223,7 +223,7 @@ def _latency(episodes: Sequence[EpisodeFigures]) -> dict[str, Any] | None:
         return None
     p50, p95, p99 = np.percentile(values, (50, 95, 99))
     # The few slowest would squeeze all others into one bar: they share the last one.
-    top = float(min(values.max(), 1.5 * p99))
+    top = float(min(values.max(), 1.05 * p99))
     counts, edges = np.histogram(np.minimum(values, top), bins=_HISTOGRAM_BINS, range=(0.0, top))
     return {
         "n": int(values.size),

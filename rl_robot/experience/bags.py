@@ -162,7 +162,8 @@ class EpisodeWriter:
     """Writes one episode. The bag appears under its name, whole, when `close` returns.
 
     While it is written it is a folder with the suffix ``.part``; a process that dies leaves that
-    folder behind and never a bag that looks complete.
+    folder behind and never a bag that looks complete. The disk is not waited for: a machine that
+    loses power may lose its last bags, and `BagReader` refuses one that was written in part.
     """
 
     def __init__(
@@ -221,11 +222,9 @@ class EpisodeWriter:
         custom = metadata.to_strings() | {"namespace": self._namespace}
         self._mcap.add_metadata(_CUSTOM, custom)
         self._mcap.finish()
-        _sync_and_close(self._file)
-        with (self._part / "metadata.yaml").open("w", encoding="utf-8") as stream:
-            stream.write(_to_yaml(self._rosbag2_metadata(custom)))
-            stream.flush()
-            os.fsync(stream.fileno())
+        self._file.close()
+        document = _to_yaml(self._rosbag2_metadata(custom))
+        (self._part / "metadata.yaml").write_text(document, encoding="utf-8")
         self._part.rename(self.path)
         return self.path
 
@@ -503,9 +502,3 @@ def _to_yaml(document: Any) -> str:
     """As PyYAML writes it, by its C library where it has one (ten times faster)."""
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     return yaml.dump(document, Dumper=dumper, sort_keys=False)
-
-
-def _sync_and_close(stream: BinaryIO) -> None:
-    stream.flush()
-    os.fsync(stream.fileno())
-    stream.close()

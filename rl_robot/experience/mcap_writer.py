@@ -1,8 +1,9 @@
 """Writes MCAP files in small checksummed chunks, fast enough to sit beside a control loop.
 
-The records are the ``mcap`` package's. Only the chunk builder is ours: the package's own writer
-compresses at zstd's default level, which costs about four times the time of level 1 on noisy
-camera images, and leaves no way to choose the level.
+The records are the ``mcap`` package's; only the chunk builder is ours, because the package's
+writer leaves no choice of zstd's level. One rendered 320x240 picture with sensor noise (225 KiB),
+on one core: level 1 takes 0.54 ms and leaves 140 KiB, the package's level 3 takes 2.0 ms and
+leaves 129 KiB, lz4 takes 0.35 ms and leaves 215 KiB.
 
 Format: https://mcap.dev/spec
 """

@@ -64,7 +64,8 @@ _RULES = {
     "robot_description": TopicRule("latched", stamped=False, awaited=False),
     "emergency_stop": TopicRule("latched", stamped=False, awaited=False),
     "episode": TopicRule("sensor", awaited=False),
-    "diagnostics": TopicRule("sensor", awaited=False),
+    # Nodes stamp their health by clocks of their own: it is placed by when it was said.
+    "diagnostics": TopicRule("sensor", follows="perception/ages", awaited=False),
     "reset/status": TopicRule("sensor", awaited=False),
 }
 
@@ -104,7 +105,7 @@ class EpisodeCut:
         *,
         window: float = 2.0,
         period: float = 0.1,
-        grace: float = 0.05,
+        grace: float = 0.01,
         timeout: float = 1.0,
     ) -> None:
         """``window``: seconds of stamps that a message may be early or late by. ``period``: the

@@ -158,6 +158,16 @@ def test_latched_topics_give_their_newest_value_to_every_episode() -> None:
         ]
 
 
+def test_health_is_placed_by_when_it_was_said() -> None:
+    """Nodes stamp it by the wall clock, which in simulation is no time of the graph's."""
+    messages = list(timeline())
+    health = synthetic.status("diagnostics", WALL_NS, "policy", "", {})
+    place = WALL_NS + 3 * 6_000_000 + 2_000_000  # in the control period of step 3
+    messages.append(Sent("diagnostics", health, WALL_NS, place))
+    _, records = cut(sorted(messages, key=lambda sent: sent.publish_ns), 20, 200)
+    assert [r.log_ns for r in records if r.topic == "diagnostics"] == [START_NS + 3 * PERIOD_NS]
+
+
 def test_clock_that_starts_again_between_episodes() -> None:
     episode, _ = cut(timeline(), 20, 200)
     for sent in synthetic.small_step(0, WALL_NS + 10**9):
