@@ -59,25 +59,37 @@ class Trust:
     max_residual: root mean square distance of the outline from the fit (px).
     max_edge_offset: mean distance along any one edge (px); a hidden side shows up here.
     max_height_error: how far from resting the block may look (m); a lifted block shows up here.
+    whole: with this part of silhouette and outline seen, nothing worth mentioning is hidden.
     min_visible: part of the silhouette that must have the block's colour.
-    min_outline: part of the silhouette's outline that must have been found.
+    min_outline: part of the outline that must have been found.
+    min_shading: part of the shading's variance that the faces must explain, where not whole.
+    max_unevenness: standard deviation of the shade within faces, as a part of the mean shade.
     max_stray: block-coloured pixels outside the fit, as a part of the silhouette.
     """
 
-    max_residual: float = 0.8
+    max_residual: float = 0.65
     max_edge_offset: float = 0.7
     max_height_error: float = 0.008
-    min_visible: float = 0.94
-    min_outline: float = 0.9
+    whole: float = 0.92
+    min_visible: float = 0.7
+    min_outline: float = 0.5
+    min_shading: float = 0.92
+    max_unevenness: float = 0.15
     max_stray: float = 0.03
 
 
 _SIGNS = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], dtype=float)
+_FACES = [  # axis and sign of the normal, corners in a ring
+    (axis, sign, np.flatnonzero(_SIGNS[:, axis] == sign)[[0, 1, 3, 2]])
+    for axis in range(3)
+    for sign in (-1, 1)
+]
 _DIRECTIONS = np.column_stack([f(np.arange(24) * np.pi / 12) for f in (np.cos, np.sin)])
 _START_YAWS = np.arange(9) * (np.pi / 18)
 _NONE = np.zeros(len(_START_YAWS))
-_MAX_ITERATIONS = 8
-_INLIER_PX = 2.5
+_MAX_ITERATIONS = 10
+_SETTLED = 3
+_INLIER_PX = 2.0
 
 
 @dataclass(frozen=True)
@@ -105,13 +117,13 @@ class BlockDetector:
         trust: Trust | None = None,
     ) -> None:
         """size: the cube's edge (m). table_height: z of what it rests on, base frame (m)."""
-        self._camera = CameraModel(camera)
+        self.camera = CameraModel(camera)
         self._size = float(size)
         self._colour = colour or ColourRange()
         self._height = float(table_height) + self._size / 2
         self._trust = trust or Trust()
         self._corners = _SIGNS * (self._size / 2)
-        linear = self._camera.linear
+        linear = self.camera.linear
         # What a corner (x, y) adds to the homogeneous pixel per radian of yaw, as a (2, 3) matrix.
         self._yaw_change = np.array([linear[:, 1], -linear[:, 0]])
         cosine, sine, zero, one = np.cos(_START_YAWS), np.sin(_START_YAWS), _NONE, _NONE + 1
@@ -120,14 +132,14 @@ class BlockDetector:
         angles = np.radians(self._colour.hue) - np.radians([0.0, 120.0, 240.0])
         # How much of the block's hue a pixel holds: 0 for any grey, linear in its RGB.
         self._chroma = np.cos(angles).astype(np.float32)[None]
-        self._stride = max(1, self._camera.width // 80)
+        self._stride = max(1, self.camera.width // 80)
 
     def detect(self, rgb: NDArray[np.uint8]) -> Detection | None:
         """Return the block's pose, or None when it is hidden or seen too badly to trust.
 
         rgb: (height, width, 3) uint8, the camera's size, else ValueError.
         """
-        expected = (self._camera.height, self._camera.width, 3)
+        expected = (self.camera.height, self.camera.width, 3)
         if rgb.shape != expected or rgb.dtype != np.uint8:
             raise ValueError(f"expected a uint8 image {expected}, not {rgb.dtype} {rgb.shape}")
         window = self._window(rgb)
@@ -136,14 +148,15 @@ class BlockDetector:
         left, top, right, bottom = window
         crop = np.ascontiguousarray(rgb[top:bottom, left:right])
         mask = self._mask(crop)
-        points = self._outline_points(crop, mask)
+        chroma = np.asarray(cv2.transform(crop.astype(np.float32), self._chroma), np.float32)
+        points = self._outline_points(chroma, mask)
         if len(points) < 24:
             return None
-        points = self._camera.undistort(points + np.array([left, top]))
+        points = self.camera.undistort(points + np.array([left, top]))
         fit = self._fit(points)
         if fit is None:
             return None
-        return self._judge(fit, mask, (left, top))
+        return self._judge(fit, chroma, mask, np.array([left, top]))
 
     def _mask(self, rgb: NDArray[np.uint8]) -> Mask:
         """Return (h, w) uint8, 255 where the colour is the block's."""
@@ -167,24 +180,23 @@ class BlockDetector:
             return None
         largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
         centre = centres[largest] * step + step // 2
-        place = self._camera.on_plane(centre, self._height)[0]
+        place = self.camera.on_plane(centre, self._height)[0]
         if not np.isfinite(place).all():
             return None
-        depth = float((place - self._camera.origin) @ self._camera.rotation[:, 2])
-        focal = float(self._camera.matrix[0, 0])
+        depth = float((place - self.camera.origin) @ self.camera.rotation[:, 2])
+        focal = float(self.camera.matrix[0, 0])
         reach = 1.1 * math.sqrt(3) * self._size * focal / max(depth, self._size)
         left, top = (max(0, int(c - reach)) for c in centre)
-        right = min(self._camera.width, int(centre[0] + reach) + 1)
-        bottom = min(self._camera.height, int(centre[1] + reach) + 1)
+        right = min(self.camera.width, int(centre[0] + reach) + 1)
+        bottom = min(self.camera.height, int(centre[1] + reach) + 1)
         return left, top, right, bottom
 
-    def _outline_points(self, crop: NDArray[np.uint8], mask: Mask) -> Array:
-        """Return the mask's border (n, 2) in crop pixels, to a fraction of a pixel.
+    def _outline_points(self, chroma: NDArray[np.float32], mask: Mask) -> Array:
+        """Return the mask's border (n, 2) in the crop's pixels, to a fraction of a pixel.
 
         Between a pixel inside and its neighbour outside, the border is where the chroma falls to
         halfway between its values one pixel further in and one further out.
         """
-        chroma = cv2.transform(crop.astype(np.float32), self._chroma)
         inside = mask > 0
         found = []
         for axis in (0, 1):
@@ -214,8 +226,8 @@ class BlockDetector:
         """
         cosine, sine = math.cos(pose[2]), math.sin(pose[2])
         turned = self._corners @ np.array([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]])
-        linear = self._camera.linear
-        middle = linear @ np.array([pose[0], pose[1], self._height]) + self._camera.offset
+        linear = self.camera.linear
+        middle = linear @ np.array([pose[0], pose[1], self._height]) + self.camera.offset
         homogeneous = turned @ linear.T + middle
         inverse_depth = 1 / homogeneous[:, 2:]
         pixels = homogeneous[:, :2] * inverse_depth
@@ -230,9 +242,9 @@ class BlockDetector:
         """Return a first pose (3,): the yaw whose silhouette is as wide in every direction."""
         supports = (points @ _DIRECTIONS.T).max(axis=0)
         middle = (points.min(axis=0) + points.max(axis=0)) / 2
-        ray = self._camera.inverse @ np.array([middle[0], middle[1], 1.0])
-        place = self._camera.origin + ray * (self._height - self._camera.origin[2]) / ray[2]
-        homogeneous = self._start_corners + (self._camera.linear @ place + self._camera.offset)
+        ray = self.camera.inverse @ np.array([middle[0], middle[1], 1.0])
+        place = self.camera.origin + ray * (self._height - self.camera.origin[2]) / ray[2]
+        homogeneous = self._start_corners + (self.camera.linear @ place + self.camera.offset)
         pixels = homogeneous[:, :, :2] / homogeneous[:, :, 2:]
         gaps = supports - (pixels @ _DIRECTIONS.T).max(axis=1)
         shifts = gaps @ _DIRECTIONS * (2 / len(_DIRECTIONS))
@@ -248,7 +260,7 @@ class BlockDetector:
             onward = np.append(order[1:], order[0])
             outline, motion = corners[order], derivative[order]
             edges = corners[onward] - outline
-            lengths = np.sqrt((edges * edges).sum(axis=1))
+            lengths = np.sqrt((edges * edges).sum(axis=1)).clip(1e-6)
             normals = np.column_stack((edges[:, 1], -edges[:, 0])) / lengths[:, None]
             # Points near a convex outline are nearest to the edge that they lie furthest out of.
             distances = points @ normals.T - (normals * outline).sum(axis=1)
@@ -261,7 +273,10 @@ class BlockDetector:
             end_slope = (normals[:, None] @ derivative[onward])[:, 0]
             slope = start_slope[edge] + along[:, None] * (end_slope - start_slope)[edge]
             scale = max(1.0, 8.0 / 2**iteration)
-            weighted = slope * (scale / np.maximum(np.abs(residual), scale))[:, None]
+            weight = scale / np.maximum(np.abs(residual), scale)
+            if iteration >= _SETTLED:  # by now, a border inside the silhouette is what hides it
+                weight[residual < -_INLIER_PX] = 0
+            weighted = slope * weight[:, None]
             normal = weighted.T @ slope
             right = weighted.T @ residual
             try:
@@ -270,14 +285,38 @@ class BlockDetector:
                 return None
             if not np.isfinite(step).all() or np.abs(step[:2]).max() > 5 * self._size:
                 return None
-            if iteration >= 3 and np.abs(step[:2]).max() < 2e-5 and abs(step[2]) < 5e-4:
+            if iteration > _SETTLED and np.abs(step[:2]).max() < 2e-5 and abs(step[2]) < 5e-4:
                 break
             pose = pose + step
         height_error = float(np.linalg.lstsq(normal, right, rcond=None)[0][3])
         return _Fit(pose, outline, edge, along, residual, height_error)
 
-    def _judge(self, fit: _Fit, mask: Mask, corner: tuple[int, int]) -> Detection | None:
-        """Return the detection if everything about the fit agrees, else None."""
+    def _judge(
+        self, fit: _Fit, chroma: NDArray[np.float32], mask: Mask, corner: NDArray[np.intp]
+    ) -> Detection | None:
+        """Return the detection if everything about the fit agrees, else None.
+
+        corner: where chroma (h, w) and mask (h, w) begin in the image (px).
+        """
+        trust = self._trust
+        outline = self._outline_seen(fit)
+        if outline is None:
+            return None
+        visible, stray = self._overlap(fit.outline, mask, corner)
+        if stray > trust.max_stray:
+            return None
+        if visible < trust.min_visible or outline < trust.min_outline:
+            return None
+        unevenness, explained = self._shading(fit.pose, chroma, mask, corner)
+        whole = visible >= trust.whole and outline >= trust.whole
+        if unevenness > trust.max_unevenness or (not whole and explained < trust.min_shading):
+            return None
+        yaw = float((fit.pose[2] + np.pi / 4) % (np.pi / 2) - np.pi / 4)
+        yaw = yaw if yaw > -np.pi / 4 else np.pi / 4
+        return Detection(np.array([fit.pose[0], fit.pose[1], self._height]), yaw, visible)
+
+    def _outline_seen(self, fit: _Fit) -> float | None:
+        """Return which part of the outline was found, None where it contradicts the fit."""
         trust = self._trust
         close = np.abs(fit.residual) < _INLIER_PX
         if not close.any() or abs(fit.height_error) > trust.max_height_error:
@@ -295,21 +334,50 @@ class BlockDetector:
         piece = (fit.along[close] * pieces[edge] * 0.999).astype(int)
         found = np.zeros((edges, pieces.max()))
         found[edge, piece] = 1
-        if (found.sum(axis=1) / pieces) @ lengths < trust.min_outline * lengths.sum():
-            return None
-        visible, stray = self._overlap(fit.outline, mask, corner)
-        if visible < trust.min_visible or stray > trust.max_stray:
-            return None
-        yaw = float((fit.pose[2] + np.pi / 4) % (np.pi / 2) - np.pi / 4)
-        yaw = yaw if yaw > -np.pi / 4 else np.pi / 4
-        return Detection(np.array([fit.pose[0], fit.pose[1], self._height]), yaw, visible)
+        seen = found.sum(axis=1) / pieces
+        return float(seen @ lengths / lengths.sum())
 
-    def _overlap(self, outline: Array, mask: Mask, corner: tuple[int, int]) -> tuple[float, float]:
+    def _shading(
+        self, pose: Array, chroma: NDArray[np.float32], mask: Mask, corner: NDArray[np.intp]
+    ) -> tuple[float, float]:
+        """Return how uneven the fitted cube's faces look, and how much they explain.
+
+        Each face is lit evenly and differently, so at the right pose each is of one shade: this
+        tells a cube from a part of something else. The first is the standard deviation within
+        faces as a part of the mean shade, the second the part of the variance that is between
+        faces.
+        """
+        corners = self.camera.distort(self._project(pose)[0]) - corner
+        cosine, sine = math.cos(pose[2]), math.sin(pose[2])
+        turn = np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
+        centre = np.array([pose[0], pose[1], self._height])
+        towards = turn.T @ (self.camera.origin - centre)
+        faces = np.zeros_like(mask)
+        label = 0
+        for axis, sign, ring in _FACES:
+            if sign * towards[axis] <= self._size / 2:
+                continue
+            label += 1
+            middle = corners[ring].mean(axis=0)
+            inner = middle + 0.8 * (corners[ring] - middle)
+            cv2.fillConvexPoly(faces, np.round(inner * 16).astype(np.int32), label, 8, 4)
+        chosen = (faces > 0) & (mask > 0)
+        labels, shades = faces[chosen], chroma[chosen].astype(float)
+        if not len(labels):
+            return math.inf, 0.0
+        counts = np.bincount(labels).clip(1)
+        means = np.bincount(labels, shades) / counts
+        within = float(np.square(shades - means[labels]).mean())
+        total = float(shades.var())
+        unevenness = math.sqrt(within) / max(float(shades.mean()), 1.0)
+        return unevenness, 1 - within / total if total > 0 else 0.0
+
+    def _overlap(self, outline: Array, mask: Mask, corner: NDArray[np.intp]) -> tuple[float, float]:
         """Return which part of the silhouette the mask covers, and its pixels outside it as a part.
 
         A rim of about a pixel on either side of the outline belongs to neither.
         """
-        polygon = self._camera.distort(outline) - corner
+        polygon = self.camera.distort(outline) - corner
         arms = polygon - polygon.mean(axis=0)
         arms /= np.linalg.norm(arms, axis=1, keepdims=True)
         within, around = np.zeros_like(mask), np.zeros_like(mask)

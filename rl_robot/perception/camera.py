@@ -24,15 +24,15 @@ class CameraModel:
     def __init__(self, camera: Camera) -> None:
         self.width = int(camera.width)
         self.height = int(camera.height)
-        self.matrix: Array = np.asarray(camera.matrix, dtype=float)
-        self.distortion: Array = np.asarray(camera.distortion, dtype=float)
-        pose = np.asarray(camera.pose, dtype=float)
+        self.matrix: Array = np.asarray(camera.matrix, dtype=np.float64)
+        self.distortion: Array = np.asarray(camera.distortion, dtype=np.float64)
+        pose = np.asarray(camera.pose, dtype=np.float64)
         self.origin: Array = pose[:3, 3].copy()
         self.rotation: Array = pose[:3, :3].copy()
         # Homogeneous pixels of a base frame point are linear @ point + offset.
         self.linear: Array = self.matrix @ self.rotation.T
         self.offset: Array = -self.linear @ self.origin
-        self.inverse: Array = np.linalg.inv(self.linear)
+        self.inverse: Array = np.asarray(np.linalg.inv(self.linear), dtype=np.float64)
         self._distorts = bool(self.distortion.any())
 
     def project(self, points: ArrayLike) -> Array:
@@ -68,13 +68,13 @@ class CameraModel:
             return pixels
         criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 40, 1e-9)
         ideal = cv2.undistortPoints(
-            np.ascontiguousarray(pixels, dtype=float)[:, None],
+            np.ascontiguousarray(pixels, dtype=np.float64)[:, None],
             self.matrix,
             self.distortion,
             P=self.matrix,
             criteria=criteria,
         )
-        return np.asarray(ideal, dtype=float)[:, 0]
+        return np.asarray(ideal, dtype=np.float64)[:, 0]
 
     def distort(self, pixels: Array) -> Array:
         """Return where the lens puts the pixels of an undistorted pinhole, (n, 2) to (n, 2)."""
@@ -83,4 +83,4 @@ class CameraModel:
         homogeneous = np.column_stack((pixels, np.ones(len(pixels))))
         rays = np.linalg.solve(self.matrix, homogeneous.T).T
         seen, _ = cv2.projectPoints(rays, np.zeros(3), np.zeros(3), self.matrix, self.distortion)
-        return np.asarray(seen, dtype=float)[:, 0]
+        return np.asarray(seen, dtype=np.float64)[:, 0]

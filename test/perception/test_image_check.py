@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rl_robot.perception.image_check import ImageCheck
@@ -169,6 +169,7 @@ def test_unknown_encodings_are_refused_in_short_words(encoding: str) -> None:
 sizes = st.one_of(st.integers(-2, 12), st.sampled_from([-(2**31), 2**31 - 1, 2**32 - 1, 2**63]))
 
 
+@settings(deadline=None)
 @given(
     width=sizes,
     height=sizes,
@@ -203,6 +204,7 @@ def test_hostile_sizes_never_raise_and_never_pass(
         assert image.dtype == np.uint8
 
 
+@settings(deadline=None)
 @given(data=st.one_of(st.none(), st.integers(), st.text(), st.lists(st.integers(0, 255))))
 def test_data_that_is_no_buffer_is_malformed(data: object) -> None:
     image, problem = ImageCheck().check(
