@@ -4,13 +4,14 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, t
 
 from rl_robot.evaluation.statistics import Interval, intervals_overlap, mean_interval, wilson
 
 
+@settings(deadline=None)
 @given(n=st.integers(1, 2000), share=st.floats(0, 1))
 def test_wilson_agrees_with_scipy(n: int, share: float) -> None:
     k = round(share * n)
@@ -33,6 +34,7 @@ def test_wilson_refuses_the_impossible(successes: int, trials: int) -> None:
         wilson(successes, trials)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=50))
 def test_mean_interval_agrees_with_scipy(values: list[float]) -> None:
     got = mean_interval(values)
