@@ -103,7 +103,10 @@ class Gripper:
 
 @dataclass(frozen=True)
 class Robot:
-    """Everything the stack knows about one robot. Arrays follow ``joint_names``."""
+    """Everything the stack knows about one robot.
+
+    Arrays follow ``joint_names`` and are read-only.
+    """
 
     name: str
     urdf_path: Path
@@ -127,27 +130,27 @@ class Robot:
     @cached_property
     def home_positions(self) -> Array:
         """Home position (n,) of every joint."""
-        return np.array([self.home[name] for name in self.joint_names])
+        return _frozen([self.home[name] for name in self.joint_names])
 
     @cached_property
     def lower(self) -> Array:
         """Lower position limits (n,)."""
-        return np.array([joint.lower for joint in self.joints])
+        return _frozen([joint.lower for joint in self.joints])
 
     @cached_property
     def upper(self) -> Array:
         """Upper position limits (n,)."""
-        return np.array([joint.upper for joint in self.joints])
+        return _frozen([joint.upper for joint in self.joints])
 
     @cached_property
     def velocity(self) -> Array:
         """Velocity limits (n,)."""
-        return np.array([joint.velocity for joint in self.joints])
+        return _frozen([joint.velocity for joint in self.joints])
 
     @cached_property
     def acceleration(self) -> Array:
         """Acceleration limits (n,)."""
-        return np.array([joint.acceleration for joint in self.joints])
+        return _frozen([joint.acceleration for joint in self.joints])
 
     def joint(self, name: str) -> Joint:
         """Return the joint called ``name``.
@@ -183,6 +186,13 @@ class Robot:
                 return interface
         names = [interface.name for interface in self.interfaces]
         raise UserError(f"robot {self.name} has no interface {name}; it has {_list(names)}")
+
+
+def _frozen(values: Sequence[float]) -> Array:
+    """Return an array that can be shared: nobody can write to it."""
+    array = np.array(values)
+    array.flags.writeable = False
+    return array
 
 
 def available_robots() -> list[str]:
