@@ -204,7 +204,7 @@ class EpisodeWriter:
                 "cdr",
                 schema_ids[message_type],
                 {
-                    "offered_qos_profiles": _to_yaml([_qos_profile(self._qos[name])]),
+                    "offered_qos_profiles": _qos_yaml(self._qos[name]),
                     "topic_type_hash": schemas[name][1],
                 },
             )
@@ -496,6 +496,11 @@ def _qos_profile(qos: TopicQos) -> dict[str, Any]:
         "liveliness_lease_duration": dict(unlimited),
         "avoid_ros_namespace_conventions": False,
     }
+
+
+@cache
+def _qos_yaml(qos: TopicQos) -> str:
+    return _to_yaml([_qos_profile(qos)])
 
 
 def _to_yaml(document: Any) -> str:

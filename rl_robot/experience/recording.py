@@ -251,6 +251,9 @@ class EpisodeCut:
             return None
 
     def _add_latched(self, record: Record) -> None:
+        known = self._latched.get(record.topic)
+        if known is not None and known.raw == record.raw:
+            return  # said again for a node that came late
         self._latched[record.topic] = record
         if self._start_ns is not None:
             log_ns = max(record.log_ns, self._start_ns)
