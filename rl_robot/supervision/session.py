@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from rl_robot.errors import UserError
 from rl_robot.tasks import Start, Task
 
 STARTING = "starting"
@@ -69,7 +70,7 @@ class Episode:
         try:
             fields["start"] = Start.from_json(json.dumps(fields["start"]))
             return cls(phase=phase, stamp_ns=stamp_ns, **fields)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, UserError) as error:
             raise ValueError(f"not an episode: {error}") from error
 
 

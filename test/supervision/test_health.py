@@ -1,0 +1,37 @@
+"""Who is alive, by the reports of the nodes."""
+
+from rl_robot.supervision.health import Roll
+
+
+def test_a_node_is_missing_until_heard_and_after_its_silence() -> None:
+    roll = Roll(["policy", "safety"], silence=3.0)
+    assert roll.missing(0.0) == ["policy", "safety"]
+    roll.hear("policy", {"pid": "1"}, 0.0)
+    roll.hear("safety", {"pid": "2"}, 2.0)
+    assert roll.missing(3.0) == []
+    assert roll.missing(3.1) == ["policy"]
+
+
+def test_another_process_under_the_same_name_was_restarted() -> None:
+    roll = Roll(["policy"])
+    roll.hear("policy", {"pid": "1"}, 0.0)
+    roll.hear("policy", {"pid": "1"}, 1.0)
+    assert roll.take_restarted() == []
+    roll.hear("policy", {"pid": "9"}, 2.0)
+    assert roll.take_restarted() == ["policy"]
+    assert roll.take_restarted() == []
+
+
+def test_strangers_are_not_counted() -> None:
+    roll = Roll(["policy"])
+    roll.hear("rqt", {"pid": "1"}, 0.0)
+    roll.hear("rqt", {"pid": "2"}, 0.0)
+    assert roll.take_restarted() == []
+    assert roll.missing(0.0) == ["policy"]
+
+
+def test_what_a_node_said_last_can_be_asked() -> None:
+    roll = Roll(["policy"])
+    assert roll.value("policy", "version", "0") == "0"
+    roll.hear("policy", {"pid": "1", "version": "7"}, 0.0)
+    assert roll.value("policy", "version", "0") == "7"
