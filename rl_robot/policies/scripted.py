@@ -35,40 +35,50 @@ class _Script:
     def _action(self, error: npt.NDArray[np.float64], turn: float, gripper: float) -> Action:
         """Return the action that closes most of ``error`` (3,) in m and ``turn`` in rad."""
         motion = 0.7 * np.array([*(error / self._step), turn / self._turn])
-        motion = np.clip(motion, -1.0, 1.0)
+        motion = np.clip(motion, -1.0, 1.0) * self._strength.speed
         motion += self._generator.normal(0.0, 1.0, 4) * self._strength.noise
         return np.clip([*motion, gripper], -1.0, 1.0).astype(np.float32)
 
 
 class GraspScript(_Script):
-    """Hover over the block, descend as the alignment allows, close, lift; try again if empty.
+    """Go above the block, descend as the alignment allows, close, lift; look again if empty.
 
     While the hand hides the block, the observation holds the pose last seen.
     """
 
     HOVER: ClassVar[float] = 0.06  # m above the block's centre
+    LOOK: ClassVar[float] = 0.12  # m above the block's centre, where the hand hides nothing
+    FRESH: ClassVar[float] = 0.15  # s, age of a pose that counts as just seen
     CLOSING_STEPS: ClassVar[int] = 6  # time that the fingers have to find the block
 
     def reset(self, seed: int) -> None:
         """Start an episode with the gripper open."""
         super().reset(seed)
         self._closing = 0  # steps since the gripper was told to close; 0 while open
+        self._looking = False
 
     def act(self, observation: Observed, *, explore: bool) -> Action:
         """Return the next action (5,); the strength's noise is all the exploration there is."""
         block = self._block(observation)
         turn = math.atan2(observation["block_yaw"][1], observation["block_yaw"][0]) / 4.0
-        held = bool(observation["block_held"][0])
         if self._closing:
             self._closing += 1
-            if held:
-                return self._action(np.array([0.0, 0.0, self._step * 2]), 0.0, _CLOSE)
+            if observation["block_held"][0]:
+                return self._action(np.array([0.0, 0.0, 2.0 * self._step]), 0.0, _CLOSE)
             if self._closing <= self.CLOSING_STEPS:
                 return self._action(np.zeros(3), 0.0, _CLOSE)
-            self._closing = 0  # closed on nothing
+            self._closing, self._looking = 0, True  # closed on nothing
+        if self._looking:
+            fresh = observation["block_age"][0] < self.FRESH
+            self._looking = not fresh and block[2] > 0.01 - self.LOOK
+            if self._looking:
+                return self._action(np.array([0.0, 0.0, block[2] + self.LOOK]), 0.0, _OPEN)
+        return self._approach(block, turn)
+
+    def _approach(self, block: npt.NDArray[np.float64], turn: float) -> Action:
+        """Go to the ``block`` (3,), m from the tool, and close when there."""
         aside = math.hypot(block[0], block[1])
-        aligned = aside < 0.006 and abs(turn) < 0.08
-        if aligned and abs(block[2]) < 0.006:
+        if aside < 0.006 and abs(turn) < 0.08 and abs(block[2]) < 0.006:
             self._closing = 1
             return self._action(np.zeros(3), 0.0, _CLOSE)
         # down a funnel: the worse the alignment, the higher the tool stays

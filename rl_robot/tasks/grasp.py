@@ -41,7 +41,9 @@ class Grasp(Task):
     open_aperture: float = 0.06  # m, wider counts as open
     grasp_height: float = 0.02  # m, tool height at which the block stands between the fingers
     lift: float = 0.08  # m
-    weak_script: ScriptStrength = field(default=ScriptStrength(noise=0.5, offset=(0.0, 0.01, 0.0)))
+    weak_script: ScriptStrength = field(
+        default=ScriptStrength(speed=0.8, noise=0.3, offset=(0.0165, 0.02, 0.0))
+    )
 
     @property
     def observation_spec(self) -> dict[str, ObservationSpec]:

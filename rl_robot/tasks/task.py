@@ -89,10 +89,12 @@ class ScriptStrength:
     """What weakens a scripted expert; the defaults are full strength.
 
     Attributes:
+        speed: fraction of the error that a step tries to close, and of the top speed.
         noise: standard deviation of Gaussian noise on each motion component of the action.
         offset: fixed error (m), base frame, of where the expert believes its target to be.
     """
 
+    speed: float = 1.0
     noise: float = 0.0
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
