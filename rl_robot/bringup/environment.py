@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from rl_robot.resources import resource_path
+
 # Nodes are many and each does its numerics on small arrays: a thread pool per process would only
 # make them fight for the cores. EGL renders without a display.
 NODE_DEFAULTS: Mapping[str, str] = {
@@ -10,11 +12,16 @@ NODE_DEFAULTS: Mapping[str, str] = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
-# A bare run keeps to this machine unless told otherwise.
-BARE_DEFAULTS: Mapping[str, str] = {
-    "PYTHONUNBUFFERED": "1",
-    "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-}
+
+
+def bare_defaults() -> dict[str, str]:
+    """Return what a bare run adds: it keeps to this machine, with our middleware profile."""
+    return {
+        "FASTRTPS_DEFAULT_PROFILES_FILE": str(resource_path("config/fastdds.xml")),
+        "PYTHONUNBUFFERED": "1",
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        **NODE_DEFAULTS,
+    }
 
 
 def unset_defaults(environment: Mapping[str, str], defaults: Mapping[str, str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from rl_robot.bringup.domain import Domain, claim_domain
-from rl_robot.bringup.environment import BARE_DEFAULTS, NODE_DEFAULTS, unset_defaults
+from rl_robot.bringup.environment import bare_defaults, unset_defaults
 from rl_robot.bringup.graph import NodeSpec
 from rl_robot.bringup.process import NodeProcess, describe_exit, node_command
 
@@ -170,7 +170,7 @@ def bare_environment(environment: Mapping[str, str]) -> tuple[dict[str, str], Do
     A domain that the environment names is taken as it is: then None is claimed.
     """
     result = dict(environment)
-    result |= unset_defaults(result, {**NODE_DEFAULTS, **BARE_DEFAULTS})
+    result |= unset_defaults(result, bare_defaults())
     if "ROS_DOMAIN_ID" in result:
         return result, None
     domain = claim_domain()

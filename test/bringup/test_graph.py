@@ -11,7 +11,7 @@ from rl_robot.bringup.graph import (
     describe_arguments,
     parse_arguments,
 )
-from rl_robot.bringup.graphs import COLLECT, DEPLOY, GRAPHS, REPLAY, find_graph
+from rl_robot.bringup.graphs import COLLECT, DEPLOY, REPLAY, find_graph
 from rl_robot.errors import UserError
 
 TINY = Graph(
@@ -24,6 +24,15 @@ TINY = Graph(
     nodes=lambda values: [NodeSpec("simulator", "simulator", {"size": int(values["size"])})],
     log_folder=lambda values: values["colour"],
 )
+
+REPLAYED = {
+    "bag": "b",
+    "rate": "2",
+    "robot": "arm",
+    "task": "grasp",
+    "policy": "weak_script",
+    "namespace": "",
+}
 
 
 def test_arguments_are_defaults_unless_given():
@@ -138,20 +147,38 @@ def test_runs_are_named_by_time_unless_named():
     assert COLLECT.resolve({})["run"]
 
 
-def test_replay_refuses_a_bag_that_is_not_there(tmp_path):
+def test_replay_refuses_a_bag_that_is_not_there_or_none(tmp_path):
     with pytest.raises(UserError, match="bag is missing"):
         REPLAY.resolve({})
     with pytest.raises(UserError, match="no such file"):
         REPLAY.resolve({"bag": str(tmp_path / "none")})
-    (player,) = REPLAY.nodes(REPLAY.resolve({"bag": str(tmp_path), "rate": "2"}))
+    with pytest.raises(UserError, match=str(tmp_path)):
+        REPLAY.resolve({"bag": str(tmp_path)})
+
+
+def test_replay_runs_nodes_again_that_hear_the_robot_and_none_that_moves_it(tmp_path):
+    nodes = {node.name: node for node in REPLAY.nodes(REPLAYED | {"nodes": "perception,policy"})}
+    assert set(nodes) == {"perception", "policy", "player"}
+    assert nodes["policy"].parameters["policy"] == "weak_script"
+    player = nodes["player"]
     assert player.required
-    assert player.parameters["bag"] == str(tmp_path)
-    assert player.parameters["rate"] == 2.0
+    assert player.parameters == {"bag": "b", "rate": 2.0, "nodes": "perception,policy"}
+    with pytest.raises(UserError, match="'safety': expected some of perception, policy, reward"):
+        REPLAY.resolve({"bag": str(tmp_path), "nodes": "safety"})
 
 
 def test_every_executable_is_installed_for_ros2_run():
     declared = (Path(__file__).parents[2] / "setup.py").read_text()
-    given = {"replay": {"bag": "."}}
-    for name, graph in GRAPHS.items():
-        for node in graph.nodes(graph.resolve(given.get(name, {}))):
-            assert f'"{node.executable}"' in declared
+    real = COLLECT.resolve({"simulator": "none", "pace": "1.0", "camera": "0"})
+    graphs = [
+        COLLECT.nodes(COLLECT.resolve({})),
+        DEPLOY.nodes(DEPLOY.resolve({})),
+        COLLECT.nodes(real),
+        REPLAY.nodes(REPLAYED | {"nodes": "perception,policy,reward"}),
+    ]
+    assert not [
+        node.executable
+        for nodes in graphs
+        for node in nodes
+        if f'"{node.executable}"' not in declared
+    ]
