@@ -26,13 +26,14 @@ Array = npt.NDArray[np.float64]
 _KINDS = ("position", "velocity", "acceleration")
 # Excess up to which a command counts as within limits: rounding, not motion.
 _RELATIVE = 1e-9
-_ROUNDING = 1e-13  # rad or m
+_ROUNDING = 1e-12  # rad or m
 # Part of the acceleration that is not planned with when braking, so that rounding can be corrected.
 _RESERVE = 1e-6
 # Targets beyond are cut before any arithmetic, so that nothing overflows (rad or m).
 _HUGE = 1e9
 # Limits and measurements beyond this are mistakes, and would strain the arithmetic.
 _WIDEST = 1e6
+_LONGEST = 1e4  # sub-steps from full speed to a stop
 _SAME_TIME = 1e-9  # s
 
 
@@ -92,7 +93,7 @@ class SafetyFilter:
         if not joints:
             raise ValueError("a safety filter needs at least one joint")
         for joint in joints:
-            _check_limits(joint)
+            _check_limits(joint, period / substeps)
         self.names = tuple(joint.name for joint in joints)
         self._lower = np.array([joint.lower for joint in joints], dtype=np.float64)
         self._upper = np.array([joint.upper for joint in joints], dtype=np.float64)
@@ -114,6 +115,8 @@ class SafetyFilter:
         self._times.setflags(write=False)
         self._margin_names = tuple(f"{kind}/{name}" for kind in _KINDS for name in self.names)
         self._state: State | None = None
+        # states (substeps + 1, n) of the period sent last: positions and velocities
+        self._sent: State | None = None
 
     @property
     def state(self) -> State:
@@ -147,6 +150,7 @@ class SafetyFilter:
         below, above = safe_speed(room, self._braking, self._interval) + self._step
         rates = _clip(rates, -below, above)
         self._state = State(measured, _clip(rates, -self._velocity, self._velocity))
+        self._sent = None
 
     def step(self, motion: Motion | None) -> SafeMotion:
         """Return one period of motion within limits that follows ``motion`` as far as it may.
@@ -176,6 +180,51 @@ class SafetyFilter:
             for kind, joint in np.argwhere(beyond)
         )
         return self._commit(state, sent, interventions)
+
+    def tail(self) -> Motion:
+        """Return the motion that brakes to a stop after the period returned last.
+
+        Its times go on after that period; it has no points where all joints are at rest. A driver
+        that gets it together with the period, and then nothing more, stops within limits by itself.
+        """
+        positions, velocities = self.state
+        count = int(np.ceil((np.abs(velocities) / self._step).max()))
+        intervals = np.arange(1, count + 1, dtype=np.float64)
+        speeds = np.maximum(np.abs(velocities) - intervals[:, None] * self._step, 0.0)
+        path = positions + self._interval * np.cumsum(np.copysign(speeds, velocities), axis=0)
+        path = _clip(path, np.minimum(self._lower, positions), np.maximum(self._upper, positions))
+        return Motion(self.names, self._times[-1] + self._interval * intervals, path)
+
+    def interrupt(self, elapsed: float) -> None:
+        """Go on from where the driver is ``elapsed`` s after the period returned last began.
+
+        For commands that are sent as they arrive, sooner or later than one period after the last
+        one: call it before ``step``, so that the next motion starts where the driver really is. It
+        takes it that the driver also got the ``tail``. Without effect after ``reset``, or twice.
+        A sub-step that is cut short may differ from the next by up to two steps of velocity instead
+        of one; over any longer time the acceleration limit holds.
+
+        Raises:
+            ValueError: ``elapsed`` is not finite.
+        """
+        if not np.isfinite(elapsed):
+            raise ValueError(f"elapsed: expected seconds, got {elapsed}")
+        if self._sent is None:
+            return
+        tail = self.tail()
+        path = np.concatenate([self._sent.positions, tail.positions])
+        later, _ = self._derivatives(self.state, tail.positions)
+        speeds = np.concatenate([self._sent.velocities, later])
+        at = min(max(elapsed / self._interval, 0.0), len(path) - 1.0)
+        before = min(int(at), len(path) - 2)
+        part = at - before
+        # Halfway through a sub-step, only half of its change of velocity is used up: otherwise
+        # commands in quick succession would add up to more acceleration than is allowed.
+        self._state = State(
+            _between(path[before], path[before + 1], part),
+            _between(speeds[before], speeds[before + 1], part),
+        )
+        self._sent = None
 
     def _measured(self, what: str, values: Sequence[float] | Array) -> Array:
         array = np.array(values, dtype=np.float64)
@@ -290,6 +339,10 @@ class SafetyFilter:
         self, before: State, sent: Array, interventions: tuple[Intervention, ...]
     ) -> SafeMotion:
         velocities, accelerations = self._derivatives(before, sent)
+        self._sent = State(
+            np.concatenate([before.positions[None], sent]),
+            np.concatenate([before.velocities[None], velocities]),
+        )
         self._state = State(sent[-1].copy(), velocities[-1])
         room = np.minimum(sent - self._lower, self._upper - sent).min(axis=0)
         speed_room = self._velocity - np.abs(velocities).max(axis=0)
@@ -308,6 +361,12 @@ def _clip(values: Array, lowest: Array | float, highest: Array | float) -> Array
     return clipped
 
 
+def _between(first: Array, second: Array, part: float) -> Array:
+    # clipped, for rounding could put it just outside the two, and a limit may be one of them
+    mixed = (1.0 - part) * first + part * second
+    return _clip(mixed, np.minimum(first, second), np.maximum(first, second))
+
+
 def _interpolate(times: Array, positions: Array, start: Array, at: Array) -> Array:
     """Return the positions at times ``at``: from ``start`` at 0 linearly through the points."""
     if times[0] > 0.0:
@@ -322,11 +381,12 @@ def _interpolate(times: Array, positions: Array, start: Array, at: Array) -> Arr
     return samples
 
 
-def _check_limits(joint: Joint) -> None:
+def _check_limits(joint: Joint, interval: float) -> None:
     usable = (
         -_WIDEST <= joint.lower <= joint.upper <= _WIDEST
         and 1.0 / _WIDEST <= joint.velocity <= _WIDEST
         and 1.0 / _WIDEST <= joint.acceleration <= _WIDEST
+        and joint.velocity <= _LONGEST * interval * joint.acceleration
     )
     if not usable:
         raise ValueError(

@@ -24,7 +24,7 @@ def joints(draw: st.DrawFn) -> list[Joint]:
             lower=(lower := draw(st.floats(-3.0, 3.0))),
             upper=lower + draw(st.floats(0.0, 6.0)),
             velocity=draw(st.floats(0.1, 10.0)),
-            acceleration=draw(st.floats(0.1, 100.0)),
+            acceleration=draw(st.floats(0.5, 100.0)),
             jerk=1000.0,
             effort=10.0,
         )
@@ -217,6 +217,74 @@ def test_a_far_target_is_reached_in_time_and_without_overshoot(
     assert safety.state.positions[0] == pytest.approx(goal, abs=1e-6)
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_commands_may_come_at_any_time(data: st.DataObject) -> None:
+    """A driver that plays each motion and its tail until the next one comes stays within limits."""
+    safety = data.draw(filters())
+    interval, step = safety._interval, safety._step
+    period = interval * len(safety._times)
+    start, ramp, clock = safety.state.positions, [(0.0, safety.state.velocities)], 0.0
+    for _ in range(data.draw(st.integers(1, 6))):
+        safe, tail = safety.step(data.draw(motions(safety))), safety.tail()
+        points = np.vstack([start, safe.motion.positions, tail.positions])
+        times = np.concatenate([[0.0], safe.motion.times, tail.times])
+        elapsed = period * data.draw(st.one_of(st.just(1.0), st.floats(0.0, 3.0)))
+        safety.interrupt(elapsed)
+        reached = [np.interp(elapsed, times, column) for column in points.T]
+        np.testing.assert_allclose(safety.state.positions, reached, rtol=0, atol=1e-9)
+        assert (points >= safety._lower).all()
+        assert (points <= safety._upper).all()
+        velocities = np.diff(points, axis=0) / interval
+        assert (np.abs(velocities) <= (1 + RELATIVE) * safety._velocity).all()
+        begun = times[:-1] < elapsed
+        ramp += list(zip(clock + times[:-1][begun], velocities[begun], strict=True))
+        start, clock = safety.state.positions, clock + elapsed
+    for first, (then, before) in enumerate(ramp):
+        for now, after in ramp[first + 1 :]:
+            # a sampled velocity is ahead of the ramp that it stands for by up to one sub-step
+            allowed = (now - then) * safety._acceleration + 2.0 * step
+            assert (np.abs(after - before) <= 1.001 * allowed + 1e-9).all()
+
+
+def test_a_burst_of_commands_does_not_add_up() -> None:
+    safety = one_joint()
+    for _ in range(100):
+        safety.step(line(safety, 2.0))
+        safety.interrupt(0.001)
+    assert 0.9 < safety.state.velocities[0] <= 1.0 + 1e-9  # 10 rad/s^2 for 0.1 s
+
+
+def test_an_interruption_after_exactly_one_period_changes_nothing() -> None:
+    safety = one_joint()
+    safety.step(line(safety, 1.0))
+    before = safety.state
+    safety.interrupt(0.1)
+    np.testing.assert_allclose(safety.state, before, rtol=1e-12)
+    safety.interrupt(0.03)  # there is nothing left to interrupt
+    np.testing.assert_allclose(safety.state, before, rtol=1e-12)
+    safety.reset([0.5])
+    safety.interrupt(0.05)
+    np.testing.assert_array_equal(safety.state, [[0.5], [0.0]])
+    with pytest.raises(ValueError, match="elapsed"):
+        safety.interrupt(np.nan)
+
+
+def test_the_tail_brakes_to_a_stop() -> None:
+    safety = one_joint()
+    safety.reset([0.0], [0.9])
+    safety.step(line(safety, 0.9))
+    tail = safety.tail()
+    np.testing.assert_allclose(tail.times, 0.1 + 0.02 * np.arange(1, 6))
+    np.testing.assert_allclose(
+        np.diff(tail.positions[:, 0]) / 0.02, [0.5, 0.3, 0.1, 0.0], atol=1e-9
+    )
+    safety.interrupt(10.0)
+    np.testing.assert_allclose(safety.state, [tail.positions[-1], [0.0]], atol=1e-12)
+    safety.step(None)
+    assert safety.tail().positions.shape == (0, 1)
+
+
 def one_joint(**changes: float) -> SafetyFilter:
     limits = {"lower": -1.0, "upper": 1.0, "velocity": 2.0, "acceleration": 10.0} | changes
     safety = SafetyFilter([Joint("elbow", jerk=100.0, effort=10.0, **limits)])
@@ -355,6 +423,7 @@ def test_no_step_before_a_reset() -> None:
         {"acceleration": 0.0},
         {"acceleration": np.nan},
         {"acceleration": 1e300},
+        {"acceleration": 1e-3},  # 100,000 sub-steps to a stop
     ],
 )
 def test_limits_that_are_not_usable_are_refused(changes: dict[str, float]) -> None:
