@@ -170,6 +170,38 @@ def test_what_hides_a_part_never_moves_the_block(
         assert angle < math.radians(10)
 
 
+def hide(image: np.ndarray, across: float, colour: tuple[int, int, int]) -> None:
+    """Cover everything to the left of a line so many pixels beside the cube's middle."""
+    middle = DETECTOR.camera.project((0.4, 0.0, 0.02))[0]
+    image[:, : round(middle[0] + across)] = colour
+
+
+@pytest.mark.parametrize("yaw", [-0.5, -0.1, 0.3, 0.7])
+def test_a_partly_hidden_block_is_found_from_the_rest(yaw: float) -> None:
+    image = draw(camera(), 0.4, 0.0, yaw)
+    hide(image, -8, GRIPPER)
+    found = DETECTOR.detect(image)
+    assert found is not None
+    distance, turn = errors(found, 0.4, 0.0, yaw)
+    assert distance < 0.002
+    assert turn < math.radians(4)
+    assert found.visible_fraction < 0.9
+
+
+def test_a_block_seen_too_little_is_not_guessed() -> None:
+    image = draw(camera(), 0.4, 0.0, 0.3)
+    hide(image, 12, GRIPPER)
+    assert DETECTOR.detect(image) is None
+
+
+def test_without_knowing_tools_by_their_darkness_only_a_whole_block_is_trusted() -> None:
+    detector = BlockDetector(camera(), table_brightness=0.0)
+    image = draw(camera(), 0.4, 0.0, 0.3)
+    assert detector.detect(image) is not None
+    hide(image, -8, GRIPPER)
+    assert detector.detect(image) is None
+
+
 def test_equal_pictures_give_equal_answers() -> None:
     image = draw(camera(), 0.35, 0.05, 0.5)
     first, second = DETECTOR.detect(image), DETECTOR.detect(image.copy())
