@@ -66,7 +66,7 @@ def test_joints_are_put_in_the_robots_order_and_others_ignored():
 
 def test_the_tool_pose_follows_from_the_measured_joints():
     assembler = SnapshotAssembler(ROBOT)
-    positions = ROBOT.home_positions
+    positions = ROBOT.home_positions.copy()
     assembler.add_joint_state(1, ROBOT.joint_names, positions, np.zeros(7))
     home = assembler.at(1)
     positions[0] += 0.5  # the first joint turns about the vertical
