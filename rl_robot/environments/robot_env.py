@@ -43,23 +43,25 @@ class RobotEnv(gymnasium.Env[FlatObservation, npt.NDArray[np.float32]]):
         robot: str = "arm",
         perception: str = "camera",
         render_mode: str | None = None,
-        seed: int = 0,
     ) -> None:
         """Build the world.
 
         ``perception``: "camera" finds the objects in rendered images, "truth" asks the simulator.
 
         Raises:
-            UserError: an unknown task, robot, or perception.
+            UserError: an unknown task, robot, or perception, or a robot without the camera or
+                gripper that the task needs.
         """
         if perception not in PERCEPTIONS:
             raise UserError(f"unknown perception {perception!r}: expected camera or truth")
         self.task = load_task(task)
         self.robot = load_robot(robot)
+        if not self.robot.cameras:
+            raise UserError(f"robot {self.robot.name} has no camera: list one in its YAML")
         self.perception = perception
         self.render_mode = render_mode
         scene = load_scene(self.task.scene)
-        self.simulator = Simulator(self.robot, scene, seed=seed)
+        self.simulator = Simulator(self.robot, scene)
         self._safety = SafetyFilter(self.robot.joints, period=self.task.period)
         self._loop = ControlLoop(self.task, self.robot)
         self._assembler = SnapshotAssembler(

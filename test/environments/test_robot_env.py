@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import gymnasium
 import numpy as np
 import pytest
@@ -5,10 +7,12 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import rl_robot.environments  # noqa: F401  (registers the environments)
+from rl_robot.environments import robot_env
 from rl_robot.environments.robot_env import RobotEnv
 from rl_robot.environments.rollout import run_episode
 from rl_robot.errors import UserError
 from rl_robot.policies import load_policy
+from rl_robot.robots.description import load_robot
 from rl_robot.tasks import flatten
 
 
@@ -66,3 +70,12 @@ def test_bad_arguments_are_refused(grasp):
         RobotEnv("grasp", perception="radar")
     with pytest.raises(UserError, match="train, validation, test"):
         grasp.reset(options={"split": "exam"})
+    with pytest.raises(UserError, match="unknown robot"):
+        RobotEnv("grasp", robot="crane")
+
+
+def test_a_robot_without_a_camera_is_refused(monkeypatch):
+    blind = replace(load_robot("arm"), cameras=())
+    monkeypatch.setattr(robot_env, "load_robot", lambda name: blind)
+    with pytest.raises(UserError, match="no camera"):
+        RobotEnv("grasp")
