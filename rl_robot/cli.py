@@ -37,6 +37,13 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
+def _topics(_options: argparse.Namespace) -> int:
+    from rl_robot.ros.topic_docs import topics_page
+
+    print(topics_page(), end="")
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="rl_robot", description="A robot control stack whose nodes learn.")
     parser.add_argument("--version", action="version", version=f"rl_robot {__version__}")
@@ -51,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="write the report of a run")
     report.add_argument("run", metavar="RUN", help="name or folder of the run")
     report.set_defaults(run_command=_report)
+
+    topics = commands.add_parser("topics", help="print docs/topics.md: every topic and its QoS")
+    topics.set_defaults(run_command=_topics)
     return parser
 
 
