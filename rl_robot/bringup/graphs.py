@@ -5,6 +5,7 @@ import re
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from rl_robot.bringup.graph import Argument, Graph, NodeSpec, Value
@@ -162,9 +163,14 @@ def _session(values: Mapping[str, str], *, explore: bool) -> list[NodeSpec]:
         policy=values["policy"],
         run=run,
         record=record,
-        nodes=",".join(spec.name for spec in nodes),
     )
-    return [*nodes, supervisor]
+    return _acquainted([*nodes, supervisor])
+
+
+def _acquainted(nodes: list[NodeSpec]) -> list[NodeSpec]:
+    """Tell every node which nodes the session has, so that it knows when all have been found."""
+    names = ",".join(spec.name for spec in nodes)
+    return [replace(spec, parameters={**spec.parameters, "nodes": names}) for spec in nodes]
 
 
 COLLECT = Graph(
@@ -212,16 +218,9 @@ def _replay(values: Mapping[str, str]) -> list[NodeSpec]:
 
     common: dict[str, Value] = {"robot": values["robot"], "task": values["task"]}
     own: dict[str, dict[str, Value]] = {"policy": {"policy": values["policy"]}}
-    return [
-        *(node(name, **common, **own.get(name, {})) for name in again),
-        node(
-            "player",
-            required=True,
-            bag=values["bag"],
-            rate=float(values["rate"]),
-            nodes=",".join(again),
-        ),
-    ]
+    nodes = [node(name, **common, **own.get(name, {})) for name in again]
+    player = node("player", required=True, bag=values["bag"], rate=float(values["rate"]))
+    return _acquainted([*nodes, player])
 
 
 _REPLAYABLE = ("perception", "policy", "reward")

@@ -29,7 +29,6 @@ class Parameters:
 
     bag: str = ""
     rate: float = 1.0
-    nodes: str = ""  # nodes that run again, by comma: what they publish is not played
 
 
 class PlayerNode(GraphNode):
@@ -41,7 +40,7 @@ class PlayerNode(GraphNode):
         if not given.rate > 0.0:
             raise UserError(f"rate {given.rate} must be above 0")
         self._rate = given.rate
-        again = {name for name in given.nodes.split(",") if name}
+        again = set(self.session_nodes) - {"player"}
         reader = BagReader(given.bag)
         played = [
             name for name in reader.types if name != topics.DIAGNOSTICS.name and not _by(name, again)

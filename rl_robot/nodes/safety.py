@@ -233,10 +233,26 @@ class SafetyNode(GraphNode):
         since = max(self._progress_at, self._sent_at)
         if phase in (RESETTING, RUNNING) and self._started:
             if time.monotonic() - since > self._watchdog and self._joint_ns > self._executed_ns:
-                self.problem(f"{phase}: no command for {self._watchdog:.0f} s, holding one period")
+                self.problem(
+                    f"{phase}: no command within {self._watchdog:g} s, holding one period; "
+                    f"awaited: {self._awaited()}"
+                )
                 self._counts["lost"] += 1
                 self._send(None, HOLD, self._joint_ns)
         self._report()
+
+    def _awaited(self) -> str:
+        """Say what the pending tick still lacks."""
+        episode, tick = self._episode, self._joint_ns
+        assert episode is not None
+        due = self._arbiter.due_source(episode.phase)
+        received = self._commands.get(due) if due else None
+        lacks = []
+        if received is None or received.stamp_ns < tick:
+            lacks.append(f"{due}/command")
+        if episode.phase == RUNNING and episode.stamp_ns < tick:
+            lacks.append("the supervisor's decision")
+        return " and ".join(lacks) or "joint_states"
 
     # --- at the wall clock's pace ----------------------------------------------------------
 

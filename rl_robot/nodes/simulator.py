@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.parameter import Parameter
+from rclpy.publisher import Publisher
 from rosgraph_msgs.msg import Clock
 from std_srvs.srv import Trigger
 
@@ -66,6 +67,7 @@ class SimulatorNode(GraphNode):
         self._samples: list[JointSample] = []
         self._lost = 0
         self._waiting_since: float | None = None
+        self._said: list[tuple[Publisher, Any]] = []  # of the present tick
 
         self._joint_states = self.publisher(topics.JOINT_STATES)
         self._clock_publisher = self.publisher(topics.CLOCK)
@@ -148,6 +150,7 @@ class SimulatorNode(GraphNode):
     def _publish_tick(self) -> None:
         """Publish all that was sensed up to the present tick, and wait for its command."""
         self._waiting_since = time.monotonic()
+        self._said.clear()
         # The joint states first: their readers use the time the rendering takes.
         for sample in self._samples:
             self._publish_joints(sample)
@@ -155,10 +158,20 @@ class SimulatorNode(GraphNode):
         self._publish_cameras()
 
     def _publish_again(self, _: Trigger.Request, reply: Trigger.Response) -> Trigger.Response:
-        """Start, or say the present tick again to nodes that were restarted."""
-        self._publish_tick()
+        """Start, or say the present tick again, as it was, to nodes that were restarted."""
+        if self._waiting_since is None:
+            self._publish_tick()
+        else:
+            self._waiting_since = time.monotonic()
+            for publisher, message in self._said:
+                publisher.publish(message)
         reply.success = True
         return reply
+
+    def _say(self, publisher: Publisher, message: Any) -> None:
+        publisher.publish(message)
+        if self._factor is None:
+            self._said.append((publisher, message))
 
     def _watch_handshake(self) -> None:
         self.health["lost_periods"] = str(self._lost)
@@ -207,29 +220,32 @@ class SimulatorNode(GraphNode):
     # --- publishing ------------------------------------------------------------------------
 
     def _publish_joints(self, sample: JointSample) -> None:
-        self._joint_states.publish(
+        self._say(
+            self._joint_states,
             joint_state_message(
                 self._robot.joint_names,
                 sample.stamp_ns,
                 sample.positions,
                 sample.velocities,
                 sample.efforts,
-            )
+            ),
         )
 
     def _publish_clock(self) -> None:
-        self._clock_publisher.publish(Clock(clock=to_time(self._simulator.time_ns)))
+        self._say(self._clock_publisher, Clock(clock=to_time(self._simulator.time_ns)))
 
     def _publish_cameras(self, names: set[str] | None = None) -> None:
         stamp = self._simulator.time_ns
         for camera in self._robot.cameras:
             if names is None or camera.name in names:
                 picture = self._simulator.render(camera.name)
-                self._images[camera.name].publish(image_message(picture, stamp, camera.frame_id))
-                self._infos[camera.name].publish(camera_info_message(camera, stamp))
+                self._say(self._images[camera.name], image_message(picture, stamp, camera.frame_id))
+                self._say(self._infos[camera.name], camera_info_message(camera, stamp))
         for name, publisher in self._poses.items():
             position, quaternion = self._simulator.object_pose(name)
-            publisher.publish(pose_message(stamp, self._robot.base_frame, position, quaternion))
+            self._say(
+                publisher, pose_message(stamp, self._robot.base_frame, position, quaternion)
+            )
 
     def close(self) -> None:
         """Free the renderer."""

@@ -55,7 +55,6 @@ class Parameters:
     seed: int = 0
     run: str = ""  # the run's folder
     record: bool = True
-    nodes: str = "simulator,perception,policy,safety,reward,reset,recorder"
 
 
 class SupervisorNode(GraphNode):
@@ -78,7 +77,7 @@ class SupervisorNode(GraphNode):
             seed=given.seed,
         )
         self._session = Session(plan, task, first_id=self._run.next_episode())
-        self._roll = Roll([name for name in given.nodes.split(",") if name])
+        self._roll = Roll([name for name in self.session_nodes if name != "supervisor"])
         self._pids: dict[str, int] = {}
         self._waiting_since = time.monotonic()  # for nodes, or for a bag to be closed
         self._progress_at = time.monotonic()
@@ -90,7 +89,7 @@ class SupervisorNode(GraphNode):
         self._line = ProgressLine(given.episodes)
 
         self._episode = self.publisher(topics.EPISODE)
-        self._goal = self.publisher(topics.GOAL)
+        self._goal = self.publisher(topics.GOAL) if task.has_goal else None
         self._description = self.publisher(topics.ROBOT_DESCRIPTION)
         self._description.publish(String(data=self._robot.urdf_xml))
         self.listen(topics.REWARD, self._take_reward, depth=10)
@@ -155,8 +154,8 @@ class SupervisorNode(GraphNode):
             self._published_again = False
         if episode is not None and episode.phase in (RESETTING, RUNNING):
             self._watch_episode(missing, restarted, now)
-        elif missing:
-            self._wait_for(missing, now)
+        elif missing or self._undiscovered():
+            self._wait_for(missing or self._undiscovered(), now)
         elif not self._ready():
             return
         elif episode is None or self._is_closed(episode, now):
@@ -181,7 +180,13 @@ class SupervisorNode(GraphNode):
         if self._session.episode is not None and waited > HANG_TIMEOUT:
             self._end_hanging(missing)
         if waited > START_TIMEOUT:
-            self._fail(f"{', '.join(missing)} did not come up within {START_TIMEOUT:.0f} s")
+            self._fail(f"{', '.join(missing)} did not come up or connect within {START_TIMEOUT:.0f} s")
+
+    def _undiscovered(self) -> list[str]:
+        """Name the topics that some node does not hear yet."""
+        own = ",".join(self.undiscovered())
+        said = [self._roll.value(node, "undiscovered") for node in self._roll.expected]
+        return [topic for text in [own, *said] for topic in text.split(",") if topic]
 
     def _end_hanging(self, missing: list[str]) -> None:
         """End processes that exist but are silent; whoever started them starts them again."""
@@ -229,7 +234,7 @@ class SupervisorNode(GraphNode):
             version = self._roll.value("policy", "version", "0")
             episode = self._session.begin(self._tick_ns, policy_version=version)
             goal = episode.start.values.get("goal")
-            if goal is not None:
+            if self._goal is not None and goal is not None:
                 upright = (0.0, 0.0, 0.0, 1.0)
                 self._goal.publish(
                     pose_message(self._tick_ns, self._robot.base_frame, goal, upright)
@@ -246,7 +251,7 @@ class SupervisorNode(GraphNode):
     def _finish(self, exit_code: int) -> None:
         self._write_session()
         self._line.end()
-        if self._given.record:
+        if self._run.list_episodes():
             print(f"report: {write_report(self._run)}", flush=True)
         self.exit_code = exit_code
 

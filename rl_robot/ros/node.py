@@ -36,6 +36,10 @@ class GraphNode(Node):
 
     def __init__(self, name: str, *, parameter_services: bool = False) -> None:
         super().__init__(name, start_parameter_services=parameter_services)
+        # The session's nodes, so that each knows when all that listen to it were discovered.
+        nodes = str(self.declare_parameter("nodes", "").value)
+        self.session_nodes = tuple(node for node in nodes.split(",") if node)
+        self._offered: list[tuple[topics.Topic, Publisher]] = []
         self.health: dict[str, str] = {}
         self.exit_code: int | None = None
         self._problem = ""
@@ -49,8 +53,22 @@ class GraphNode(Node):
         events = PublisherEventCallbacks(
             incompatible_qos=lambda _: self.problem(f"{topic.name}: a subscriber's QoS is refused")
         )
-        return self.create_publisher(
+        publisher = self.create_publisher(
             topic.type, topic.named(**parts), topic.quality.profile(), event_callbacks=events
+        )
+        self._offered.append((topic, publisher))
+        return publisher
+
+    def undiscovered(self) -> list[str]:
+        """Name the topics of this node that some node of the session does not hear yet.
+
+        Discovery is pairwise: that every node hears the supervisor does not mean that safety hears
+        the policy, and what is said before that is lost.
+        """
+        return sorted(
+            publisher.topic_name
+            for topic, publisher in self._offered
+            if publisher.get_subscription_count() < topic.listeners(self.session_nodes)
         )
 
     def listen(
@@ -93,7 +111,12 @@ class GraphNode(Node):
             self._problem = ""
         level = DiagnosticStatus.WARN if self._problem else DiagnosticStatus.OK
         # The process id lets the supervisor tell a restarted node from one that went on.
-        values = {"pid": str(os.getpid()), "host": socket.gethostname(), **self.health}
+        values = {
+            "pid": str(os.getpid()),
+            "host": socket.gethostname(),
+            "undiscovered": ",".join(self.undiscovered()),
+            **self.health,
+        }
         message = self._problem or "ok"
         now = self.get_clock().now().nanoseconds
         self._diagnostics.publish(status_message(now, self.get_name(), message, values, level))

@@ -48,7 +48,10 @@ EVENT = Quality("event", 10)
 
 @dataclass(frozen=True)
 class Topic:
-    """One topic. `name` may hold <camera>, <object> or <interface>, filled in from the robot."""
+    """One topic. `name` may hold <camera>, <object> or <interface>, filled in from the robot.
+
+    `publisher` and `subscribers` are for people, but our nodes stand in them by name, with commas.
+    """
 
     name: str
     type: Any
@@ -64,6 +67,11 @@ class Topic:
         for key, value in parts.items():
             name = name.replace(f"<{key}>", value)
         return name
+
+    def listeners(self, nodes: Sequence[str]) -> int:
+        """Count those of a session's nodes that subscribe to this topic."""
+        known = {*self.subscribers.split(", "), *(["recorder"] if self.recorded else [])}
+        return sum(node in known for node in nodes)
 
     def matches(self, name: str) -> bool:
         """Whether a topic's name is this row's; an interface's may be any, so it matches none."""
@@ -110,7 +118,7 @@ PERCEPTION_IMAGE = Topic(
     Image,
     SENSOR,
     "perception",
-    "policy",
+    "policies that see",
     "the policy-sized picture (64x64); stamp = the source's",
 )
 PERCEPTION_AGES = Topic(
@@ -208,7 +216,7 @@ TRAJECTORY_INTERFACE = Topic(
     JointTrajectory,
     COMMAND,
     "safety",
-    "simulator or the robot's controller",
+    "simulator, the robot's controller",
     "the motion for one controller; stamp 0: start now",
 )
 ARRAY_INTERFACE = Topic(
@@ -216,7 +224,7 @@ ARRAY_INTERFACE = Topic(
     Float64MultiArray,
     COMMAND,
     "safety",
-    "simulator or the robot's controller",
+    "simulator, the robot's controller",
     "position set points in the interface's joint order",
 )
 REWARD = Topic(
@@ -274,7 +282,7 @@ CLOCK = Topic(
     Clock,
     SENSOR,
     "simulator",
-    "safety, recorder",
+    "nodes on simulated time",
     "simulated time: 100 Hz at real time, once per tick when paced",
 )
 

@@ -19,7 +19,7 @@ class Roll:
     """
 
     expected: Sequence[str]
-    silence: float = 3.0
+    silence: float = 5.0
     _reports: dict[str, _Report] = field(default_factory=dict)
     _restarted: set[str] = field(default_factory=set)
 

@@ -1,0 +1,204 @@
+"""Whole sessions on the bare runner: every node, real DDS, real bags."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rosbags.highlevel import AnyReader
+
+from rl_robot.experience.bags import BagReader, compare_bags
+from rl_robot.experience.runs import RunFolder
+
+PATIENCE = 180.0  # s: a bound for a busy machine, not a measure
+
+
+def start(root: Path, run: str, **arguments: object) -> subprocess.Popen[str]:
+    """Start a session of the scripted expert, paced."""
+    given = {"policy": "script", "pace": "paced", "split": "test", "run": run, "root": root}
+    given |= arguments
+    command = [sys.executable, "-m", "rl_robot.cli", "launch", "collect.launch.py"]
+    command += [f"{name}:={value}" for name, value in given.items()]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def finish(session: subprocess.Popen[str]) -> str:
+    output, _ = session.communicate(timeout=PATIENCE)
+    return output
+
+
+def until(condition: Callable[[], bool], session: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert session.poll() is None, f"the session ended early: {finish(session)}"
+        assert time.monotonic() < deadline, "in vain"
+        time.sleep(0.05)
+
+
+def processes_of(run: Path) -> list[int]:
+    """Processes that were started for the run (its folder, or its root and name)."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and int(folder.name) != os.getpid():
+            try:
+                command = (folder / "cmdline").read_text()
+            except OSError:
+                continue
+            if "rl_robot.nodes" in command and str(run) in command:
+                found.append(int(folder.name))
+    return found
+
+
+def node_process(run: Path, session: subprocess.Popen[str], node: str) -> int:
+    """The process of one node of this session: a child of its runner."""
+    children = Path(f"/proc/{session.pid}/task/{session.pid}/children").read_text().split()
+    for child in children:
+        if f"rl_robot.nodes.{node}" in Path(f"/proc/{child}/cmdline").read_text():
+            return int(child)
+    raise AssertionError(f"no process of {node}")
+
+
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory: pytest.TempPathFactory) -> list[RunFolder]:
+    """The same session twice: two episodes of the weakened expert, whose noise is seeded."""
+    root = tmp_path_factory.mktemp("twice")
+    runs = []
+    for name in ("first", "second"):
+        session = start(root, name, policy="weak_script", episodes=2, seed=3)
+        output = finish(session)
+        assert session.returncode == 0, output
+        runs.append(RunFolder.open(root / name))
+    return runs
+
+
+def test_a_session_leaves_one_whole_bag_per_episode(twice: list[RunFolder]) -> None:
+    run = twice[0]
+    bags = run.list_episodes()
+    assert [bag.name for bag in bags] == ["episode_000000", "episode_000001"]
+    assert not run.unfinished_episodes()
+    for number, bag in enumerate(bags):
+        reader = BagReader(bag)
+        episode = reader.episode
+        assert (episode.robot, episode.task, episode.policy) == ("arm", "grasp", "weak_script")
+        assert (episode.episode, episode.index, episode.split) == (number, number, "test")
+        assert episode.outcome in ("success", "truncated")
+        assert episode.lost_periods == 0
+        counts = reader.counts
+        steps = episode.steps
+        # One of each for every tick: the first tick is seen but not judged, the last not acted on.
+        assert counts["camera/image_raw"] == counts["perception/ages"] == steps + 1
+        assert counts["reward"] == steps
+        assert counts["policy/action"] == counts["policy/command"] == steps
+        assert counts["safety/command"] == steps
+        assert counts["arm_controller/joint_trajectory"] == steps
+        assert counts["joint_states"] == 10 * steps + 1
+        assert counts["simulator/block/pose"] == steps + 1
+
+
+def test_stock_readers_open_the_bags(twice: list[RunFolder]) -> None:
+    with AnyReader([twice[0].list_episodes()[0]]) as reader:
+        decoded = {connection.topic for connection, _, raw in reader.messages()
+                   if reader.deserialize(raw, connection.msgtype)}  # fmt: skip
+    assert {"/camera/image_raw", "/joint_states", "/reward", "/safety/command"} <= decoded
+
+
+def test_one_policy_and_seed_give_the_same_bags_twice(twice: list[RunFolder]) -> None:
+    first, second = (run.list_episodes() for run in twice)
+    assert len(first) == len(second) == 2
+    for one, other in zip(first, second, strict=True):
+        assert compare_bags(one, other) == []
+
+
+def test_two_episodes_are_not_the_same(twice: list[RunFolder]) -> None:
+    """What the test above would miss if the comparison saw nothing."""
+    first, second = twice[0].list_episodes()
+    assert compare_bags(first, second) != []
+
+
+def test_the_report_has_the_numbers_of_the_bags(twice: list[RunFolder]) -> None:
+    run = twice[0]
+    result = json.loads(run.result.read_text())
+    outcomes = [BagReader(bag).episode.outcome for bag in run.list_episodes()]
+    assert result["episodes"] == 2
+    assert result["successes"] == outcomes.count("success")
+    assert result["lost_periods"] == 0
+    assert "<html" in run.report.read_text()
+
+
+def test_a_killed_node_breaks_one_episode_and_the_session_goes_on(tmp_path: Path) -> None:
+    session = start(tmp_path, "killed", episodes=4)
+    run = RunFolder(tmp_path / "killed")
+    until(lambda: run.episodes.is_dir() and len(run.list_episodes()) >= 1, session)
+    os.kill(node_process(run.path, session, "policy"), signal.SIGKILL)
+    output = finish(session)
+    assert session.returncode == 0, output
+    episodes = [BagReader(bag).episode for bag in run.list_episodes()]
+    whole = [episode for episode in episodes if episode.outcome != "broken"]
+    broken = [episode for episode in episodes if episode.outcome == "broken"]
+    assert [episode.index for episode in whole] == [0, 1, 2, 3]
+    assert len(broken) <= 1  # none only if the kill fell between two episodes
+    assert all("policy" in episode.reason for episode in broken)
+    assert "policy" in output  # the runner says who died
+
+
+def test_ctrl_c_ends_everything_and_keeps_what_was_recorded(tmp_path: Path) -> None:
+    session = start(tmp_path, "stopped", episodes=0)
+    run = RunFolder(tmp_path / "stopped")
+    until(lambda: run.episodes.is_dir() and len(run.list_episodes()) >= 1, session)
+    until(lambda: bool(run.unfinished_episodes()), session)
+    session.send_signal(signal.SIGINT)
+    output = finish(session)
+    assert session.returncode not in (0, None)
+    assert processes_of(run.path) == []
+    assert not run.unfinished_episodes(), output
+    bags = [BagReader(bag) for bag in run.list_episodes()]
+    assert bags[-1].episode.outcome in ("broken", "success")
+    assert run.report.is_file()
+
+
+def test_a_run_folder_in_use_is_refused(tmp_path: Path) -> None:
+    with RunFolder.create(tmp_path / "taken").lock():
+        session = start(tmp_path, "taken", episodes=1)
+        output = finish(session)
+    assert session.returncode == 2
+    assert f"in use by process {os.getpid()}" in output
+
+
+def test_reach_runs_in_a_namespace_with_its_goal(tmp_path: Path) -> None:
+    session = start(tmp_path, "reach", task="reach", namespace="lab/left", episodes=1)
+    output = finish(session)
+    assert session.returncode == 0, output
+    reader = BagReader(RunFolder.open(tmp_path / "reach").list_episodes()[0])
+    assert reader.namespace == "/lab/left"
+    assert reader.counts["goal"] >= 1
+    assert reader.episode.outcome == "success"
+
+
+def test_at_real_time_a_grasp_takes_its_time(tmp_path: Path) -> None:
+    session = start(tmp_path, "real", pace="1.0", episodes=1)
+    output = finish(session)
+    assert session.returncode == 0, output
+    reader = BagReader(RunFolder.open(tmp_path / "real").list_episodes()[0])
+    assert reader.episode.outcome in ("success", "truncated")
+    stamps = [message.log_ns for message in reader.messages(["perception/ages"])]
+    assert (stamps[-1] - stamps[0]) * 1e-9 == pytest.approx(0.1 * reader.episode.steps, abs=0.06)
+
+
+def test_a_bag_is_replayed_past_a_new_perception(twice: list[RunFolder]) -> None:
+    bag = twice[0].list_episodes()[0]
+    command = [sys.executable, "-m", "rl_robot.cli", "launch", "replay.launch.py", f"bag:={bag}"]
+    done = subprocess.run(
+        [*command, "rate:=10"], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    reader = BagReader(bag)
+    left_out = ("perception/", "diagnostics")
+    played = sum(n for name, n in reader.counts.items() if not name.startswith(left_out))
+    assert f"played {played} messages" in done.stdout
