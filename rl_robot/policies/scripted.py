@@ -1,6 +1,7 @@
 """Scripted experts: they see what a learned policy sees, and nothing else."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -8,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rl_robot.errors import UserError
-from rl_robot.policies.policy import Action, PolicySpec
+from rl_robot.policies.policy import Action, Policy, PolicySpec
 from rl_robot.robots.description import Robot
 from rl_robot.tasks import ScriptStrength, Task
 
@@ -17,7 +18,7 @@ Observed = Mapping[str, npt.NDArray[np.float32]]
 _OPEN, _CLOSE = 1.0, -1.0
 
 
-class _Script:
+class _Script(ABC):
     """What the scripts share: proportional motion towards a target, weakened as asked."""
 
     def __init__(self, task: Task, robot: Robot, strength: ScriptStrength) -> None:
@@ -31,6 +32,10 @@ class _Script:
     def reset(self, seed: int) -> None:
         """Start an episode; the same seed gives the same noise."""
         self._generator = np.random.default_rng(seed)
+
+    @abstractmethod
+    def act(self, observation: Observed, *, explore: bool) -> Action:
+        """Return the next action (5,); the strength's noise is all the exploration there is."""
 
     def _action(self, error: npt.NDArray[np.float64], turn: float, gripper: float) -> Action:
         """Return the action that closes most of ``error`` (3,) in m and ``turn`` in rad."""
@@ -58,7 +63,7 @@ class GraspScript(_Script):
         self._looking = False
 
     def act(self, observation: Observed, *, explore: bool) -> Action:
-        """Return the next action (5,); the strength's noise is all the exploration there is."""
+        """Return the next action (5,)."""
         block = self._block(observation)
         turn = math.atan2(observation["block_yaw"][1], observation["block_yaw"][0]) / 4.0
         if self._closing:
@@ -97,16 +102,14 @@ class ReachScript(_Script):
     """Straight to the goal."""
 
     def act(self, observation: Observed, *, explore: bool) -> Action:
-        """Return the next action (5,); the strength's noise is all the exploration there is."""
+        """Return the next action (5,)."""
         return self._action(observation["goal_relative"] + self._offset, 0.0, _OPEN)
 
 
 _SCRIPTS: dict[str, type[_Script]] = {"grasp": GraspScript, "reach": ReachScript}
 
 
-def script(
-    task: Task, robot: Robot, strength: ScriptStrength | None = None
-) -> GraspScript | ReachScript:
+def script(task: Task, robot: Robot, strength: ScriptStrength | None = None) -> Policy:
     """Return the scripted expert of a task, at full strength unless told otherwise.
 
     Raises:
@@ -115,4 +118,4 @@ def script(
     if task.name not in _SCRIPTS:
         known = ", ".join(sorted(_SCRIPTS))
         raise UserError(f"task {task.name} has no scripted expert: only {known} have one")
-    return _SCRIPTS[task.name](task, robot, strength or ScriptStrength())  # type: ignore[return-value]
+    return _SCRIPTS[task.name](task, robot, strength or ScriptStrength())

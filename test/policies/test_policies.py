@@ -164,3 +164,23 @@ def test_a_weakened_expert_believes_the_target_elsewhere():
     off = script(task, ROBOT, ScriptStrength(offset=(0.01, 0, 0))).act(seen, explore=False)
     assert at_goal[0] == 0.0
     assert off[0] > 0.0
+
+
+def test_the_expert_that_closed_on_nothing_rises_until_it_sees_the_block_again():
+    task = TASKS["grasp"]
+    expert = script(task, ROBOT)
+    seen = {name: np.zeros(entry.shape) for name, entry in task.observation_spec.items()}
+    seen["tool_yaw"] = np.array([1.0, 0.0])
+    seen["block_yaw"] = np.array([1.0, 0.0])
+    seen["block_age"] = np.array([1.0])
+    for _ in range(expert.CLOSING_STEPS):
+        assert expert.act(seen, explore=False)[4] < 0
+    for _ in range(3):
+        action = expert.act(seen, explore=False)
+        assert action[2] > 0.5
+        assert action[4] > 0
+    seen["block_age"] = np.zeros(1)
+    seen["block_relative"] = np.array([0.1, 0.0, -0.06])
+    action = expert.act(seen, explore=False)
+    assert action[0] > 0.5
+    assert abs(action[2]) < 0.1
