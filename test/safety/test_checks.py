@@ -120,7 +120,7 @@ anything = st.recursive(
 names = st.lists(st.one_of(st.sampled_from(JOINTS), anything), max_size=5)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(names, anything, anything, st.one_of(st.integers(), anything), st.floats())
 def test_whatever_comes_in_is_a_usable_motion_or_refused(
     names: list[Any], times: Any, positions: Any, stamp_ns: Any, received_age: float

@@ -87,7 +87,7 @@ def sent_by(
         yield safe, path[1:], velocities, np.diff(changing, axis=0) / safety._interval
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_nothing_sent_is_ever_beyond_limits(data: st.DataObject) -> None:
     safety = data.draw(filters())
@@ -102,7 +102,7 @@ def test_nothing_sent_is_ever_beyond_limits(data: st.DataObject) -> None:
         assert np.isfinite(list(safe.margins.values())).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_a_joint_measured_outside_only_ever_comes_back(data: st.DataObject) -> None:
     safety = data.draw(filters())
@@ -120,7 +120,7 @@ def test_a_joint_measured_outside_only_ever_comes_back(data: st.DataObject) -> N
         assert (np.abs(accelerations) <= (1 + RELATIVE) * safety._acceleration).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_what_is_within_limits_passes_unchanged(data: st.DataObject) -> None:
     """Anything that a filter sent is within limits, so its twin passes it."""
@@ -147,7 +147,7 @@ def test_what_is_within_limits_passes_unchanged(data: st.DataObject) -> None:
         np.testing.assert_array_equal(again.motion.positions, path)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 2**32 - 1), st.floats(0.0, 0.999))
 def test_independently_made_motion_within_limits_passes_unchanged(seed: int, part: float) -> None:
     random = np.random.default_rng(seed)
@@ -171,7 +171,7 @@ def test_independently_made_motion_within_limits_passes_unchanged(seed: int, par
         assert safe.interventions == ()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_holding_stops_as_soon_as_limits_allow_and_stays(data: st.DataObject) -> None:
     safety = data.draw(filters())
@@ -191,7 +191,7 @@ def test_holding_stops_as_soon_as_limits_allow_and_stays(data: st.DataObject) ->
     assert rest.interventions == ()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.floats(-1.0, 1.0),
     st.floats(-1.0, 1.0),
@@ -217,7 +217,7 @@ def test_a_far_target_is_reached_in_time_and_without_overshoot(
     assert safety.state.positions[0] == pytest.approx(goal, abs=1e-6)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_commands_may_come_at_any_time(data: st.DataObject) -> None:
     """A driver that plays each motion and its tail until the next one comes stays within limits."""
