@@ -65,6 +65,7 @@ class Trust:
     max_deviation: standard deviation that the outline may leave of x and y (m), yaw (rad) and
         height (m).
     max_height_error: how far from resting it may look (m): a lifted block shows up here.
+    min_coverage: part of the silhouette's outline that must be seen as the cube's own border.
     min_visible: part of the silhouette that must have the block's colour.
     max_bare: part of the silhouette where the surface may be seen instead of the block.
     max_stray: block-coloured pixels outside the silhouette, as a part of it.
@@ -73,11 +74,12 @@ class Trust:
         the silhouette and its outline is seen.
     """
 
-    max_residual: float = 0.65
+    max_residual: float = 0.6
     max_edge_offset: float = 0.7
     min_inliers: float = 0.9
     max_deviation: tuple[float, float, float, float] = (0.001, 0.001, 0.05, 0.004)
     max_height_error: float = 0.008
+    min_coverage: float = 0.4
     min_visible: float = 0.3
     max_bare: float = 0.02
     max_stray: float = 0.03
@@ -114,7 +116,7 @@ class BlockDetector:
         self.camera = CameraModel(camera)
         self._colour = colour or ColourRange()
         self._height = float(table_height) + float(size) / 2
-        self._reach = 1.1 * math.sqrt(3) * float(size)
+        self._reach = math.sqrt(3) * float(size)
         self._cube = RestingCube(self.camera, size=float(size), height=self._height)
         self._brightness = round(255 * table_brightness)
         self._trust = trust or Trust()
@@ -135,17 +137,18 @@ class BlockDetector:
         if window is None:
             return None
         left, top, right, bottom = window
-        view = self._view(np.ascontiguousarray(rgb[top:bottom, left:right]), left, top)
-        points, own = outline_points(view.block > 0, view.chroma, view.table > 0)
+        view = self._view(rgb[top:bottom, left:right], left, top)
+        points, own = view.outline()
         if own.sum() < _FEWEST_POINTS:
             return None
-        points = self.camera.undistort(points + view.corner)
+        points = self.camera.undistort(points)
         fit = self._cube.fit(points[own], self._cube.start(points))
         return None if fit is None else self._judge(fit, view)
 
     def _view(self, crop: NDArray[np.uint8], left: int, top: int) -> _View:
-        block = self._mask(crop)
-        bright = cv2.inRange(crop.max(axis=2), self._brightness, 255)
+        hsv = cv2.cvtColor(crop, cv2.COLOR_RGB2HSV_FULL)
+        block = self._mask(hsv)
+        bright = cv2.inRange(hsv, (0, 0, self._brightness), (255, 255, 255))
         table = cv2.bitwise_and(bright, cv2.bitwise_not(block))
         chroma = cv2.transform(crop.astype(np.float32), self._chroma)
         return _View(
@@ -155,9 +158,8 @@ class BlockDetector:
             np.asarray(chroma, dtype=np.float32),
         )
 
-    def _mask(self, rgb: NDArray[np.uint8]) -> Mask:
-        """Return (h, w) uint8, 255 where the colour is the block's."""
-        hsv = cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV_FULL)  # every channel 0 to 255
+    def _mask(self, hsv: cv2.typing.MatLike) -> Mask:
+        """Return (h, w) uint8, 255 where the colour is the block's; hsv in 0 to 255 each."""
         colour = self._colour
         low = (colour.hue - colour.hue_tolerance) % 360 * (256 / 360)
         width = 2 * colour.hue_tolerance * (256 / 360)
@@ -171,18 +173,17 @@ class BlockDetector:
     def _window(self, rgb: NDArray[np.uint8]) -> tuple[int, int, int, int] | None:
         """Return the part of the image (left, top, right, bottom) that surely holds the block."""
         step = self._stride
-        coarse = self._mask(np.ascontiguousarray(rgb[step // 2 :: step, step // 2 :: step]))
+        sparse = np.ascontiguousarray(rgb[step // 2 :: step, step // 2 :: step])
+        coarse = self._mask(cv2.cvtColor(sparse, cv2.COLOR_RGB2HSV_FULL))
         count, _, stats, centres = cv2.connectedComponentsWithStats(coarse)
         if count < 2:
             return None
         largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
         centre = centres[largest] * step + step // 2
-        place = self.camera.on_plane(centre, self._height)[0]
-        if not np.isfinite(place).all():
+        depth = self._cube.depth(centre)
+        if depth is None:
             return None
-        depth = float((place - self.camera.origin) @ self.camera.rotation[:, 2])
-        focal = float(self.camera.matrix[0, 0])
-        reach = self._reach * focal / max(depth, self._reach)
+        reach = self._reach * float(self.camera.matrix[0, 0]) / max(depth, self._reach)
         left, top = (max(0, int(c - reach)) for c in centre)
         right = min(self.camera.width, int(centre[0] + reach) + 1)
         bottom = min(self.camera.height, int(centre[1] + reach) + 1)
@@ -195,6 +196,7 @@ class BlockDetector:
             fit.residual > trust.max_residual
             or fit.edge_offset > trust.max_edge_offset
             or fit.inliers < trust.min_inliers
+            or fit.coverage < trust.min_coverage
             or (fit.deviation > trust.max_deviation).any()
             or abs(fit.height_error) > trust.max_height_error
         ):
@@ -236,21 +238,21 @@ class BlockDetector:
         faces as a part of the mean shade, the second the part of the variance that is between
         faces.
         """
-        faces = np.zeros_like(view.block)
-        for label, corners in enumerate(self._cube.faces(fit.pose), start=1):
-            polygon = self.camera.distort(corners) - view.corner
-            middle = polygon.mean(axis=0)
-            _fill(faces, middle + 0.8 * (polygon - middle), label)
-        chosen = (faces > 0) & (view.block > 0)
-        labels, shades = faces[chosen], view.chroma[chosen].astype(float)
-        if not len(labels):
+        samples, areas = self._cube.face_samples(fit.pose)
+        pixels = self.camera.distort(samples.reshape(-1, 2)).reshape(samples.shape) - view.corner
+        height, width = view.block.shape
+        columns = np.rint(pixels[..., 0]).astype(int).clip(0, width - 1)
+        rows = np.rint(pixels[..., 1]).astype(int).clip(0, height - 1)
+        shades = view.chroma[rows, columns].astype(float)
+        weights = (view.block[rows, columns] > 0) * areas[:, None]
+        if not weights.any():
             return math.inf, 0.0
-        counts = np.bincount(labels).clip(1)
-        means = np.bincount(labels, shades) / counts
-        within = float(np.square(shades - means[labels]).mean())
-        total = float(shades.var())
-        unevenness = math.sqrt(within) / max(float(shades.mean()), 1.0)
-        return unevenness, 1 - within / total if total > 0 else 0.0
+        weights /= weights.sum()
+        mean = float((weights * shades).sum())
+        means = (weights * shades).sum(axis=1) / weights.sum(axis=1).clip(1e-9)
+        within = float((weights * np.square(shades - means[:, None])).sum())
+        total = float((weights * np.square(shades - mean)).sum())
+        return math.sqrt(within) / max(mean, 1.0), 1 - within / max(total, 1e-9)
 
 
 @dataclass(frozen=True)
@@ -261,6 +263,13 @@ class _View:
     block: Mask
     table: Mask
     chroma: NDArray[np.float32]
+
+    def outline(self) -> tuple[Array, NDArray[np.bool_]]:
+        """Return the block's border points (n, 2) in the image, and which border on the table."""
+        left, top, width, height = cv2.boundingRect(self.block)
+        part = np.s_[max(0, top - 4) : top + height + 4, max(0, left - 4) : left + width + 4]
+        points, own = outline_points(self.block[part] > 0, self.chroma[part], self.table[part] > 0)
+        return points + self.corner + np.array([part[1].start, part[0].start]), own
 
 
 def _fill(picture: Mask, polygon: Array, value: int) -> None:

@@ -28,10 +28,14 @@ _FACES = [  # axis and sign of the normal, corners in a ring
     for axis in range(3)
     for sign in (-1, 1)
 ]
+_ACROSS, _ALONG = (axis.ravel() for axis in np.meshgrid(*[np.linspace(0.2, 0.8, 6)] * 2))
+_SPREAD = np.column_stack(  # (k, 4): points of a face as mixtures of its corners
+    ((1 - _ACROSS) * (1 - _ALONG), _ACROSS * (1 - _ALONG), _ACROSS * _ALONG, (1 - _ACROSS) * _ALONG)
+)
 _DIRECTIONS = np.column_stack([f(np.arange(24) * np.pi / 12) for f in (np.cos, np.sin)])
 _START_YAWS = np.arange(9) * (np.pi / 18)
 _MAX_ITERATIONS = 10
-_SETTLED = 3  # iterations after which points far from the outline are left out
+_SETTLED = 2  # iterations after which points far from the outline are left out
 _PIECE_PX = 3.0
 # Standard deviation of an outline point (px): edges along the pixel grid are off together.
 _POINT_PX = 0.6
@@ -96,7 +100,7 @@ class RestingCube:
         pose = start
         for iteration in range(_MAX_ITERATIONS):
             here = self._linearize(pose, points)
-            scale = max(1.0, 8.0 / 2**iteration)  # of Huber's weights, px
+            scale = max(1.0, 4.0 / 2**iteration)  # of Huber's weights, px
             weight = scale / np.maximum(np.abs(here.residual), scale)
             if iteration > _SETTLED:
                 weight[np.abs(here.residual) > INLIER_PX] = 0
@@ -108,14 +112,16 @@ class RestingCube:
                 return None
             if not np.isfinite(step).all() or np.abs(step[:2]).max() > 5 * self._size:
                 return None
-            if iteration > _SETTLED and np.abs(step[:2]).max() < 2e-5 and abs(step[2]) < 5e-4:
+            if iteration > _SETTLED and np.abs(step[:2]).max() < 5e-5 and abs(step[2]) < 1e-3:
                 break
             pose = pose + step
         try:
             resting, free = np.linalg.inv(normal[:3, :3]), np.linalg.inv(normal)
         except np.linalg.LinAlgError:
             return None
-        variance = np.append(np.diag(resting), free[3, 3]).clip(0) * _POINT_PX**2
+        variance = np.append(np.diag(resting), free[3, 3]) * _POINT_PX**2
+        if not (variance > 0).all():  # so few points that rounding decides
+            return None
         return _summary(pose, here, np.sqrt(variance), height_error=float(free[3] @ right))
 
     def start(self, points: Array) -> Array:
@@ -125,22 +131,41 @@ class RestingCube:
         """
         supports = (points @ _DIRECTIONS.T).max(axis=0)
         middle = (points.min(axis=0) + points.max(axis=0)) / 2
-        ray = self._camera.inverse @ np.array([middle[0], middle[1], 1.0])
-        place = self._camera.origin + ray * (self._height - self._camera.origin[2]) / ray[2]
+        place = self._at(middle)
         homogeneous = self._start_corners + (self._camera.linear @ place + self._camera.offset)
         pixels = homogeneous[:, :, :2] / homogeneous[:, :, 2:]
         gaps = supports - (pixels @ _DIRECTIONS.T).max(axis=1)
         shifts = gaps @ _DIRECTIONS * (2 / len(_DIRECTIONS))
-        errors = np.square(gaps - shifts @ _DIRECTIONS.T).sum(axis=1)
-        return np.array([place[0], place[1], _START_YAWS[np.argmin(errors)]])
+        best = np.square(gaps - shifts @ _DIRECTIONS.T).sum(axis=1).argmin()
+        place = self._at(middle + shifts[best])
+        return np.array([place[0], place[1], _START_YAWS[best]])
 
-    def faces(self, pose: Array) -> list[Array]:
-        """Return the corners (4, 2) of each face that the camera sees at a pose (3,)."""
+    def depth(self, pixel: Array) -> float | None:
+        """Return how far ahead of the camera (m) a cube at a pixel (2,) would be.
+
+        None above the horizon.
+        """
+        depth = self._camera.linear[2] @ self._at(pixel) + self._camera.offset[2]
+        return float(depth) if depth > 0 else None
+
+    def face_samples(self, pose: Array) -> tuple[Array, Array]:
+        """Return pixels (faces, k, 2) spread over each face that is seen at a pose (3,).
+
+        They keep away from the faces' edges. With them, the faces' areas (faces,) in px.
+        """
         corners, _ = self._project(pose)
         centre = np.array([pose[0], pose[1], self._height])
         towards = _turn(pose[2]).T @ (self._camera.origin - centre)
         half = self._size / 2
-        return [corners[ring] for axis, sign, ring in _FACES if sign * towards[axis] > half]
+        rings = [ring for axis, sign, ring in _FACES if sign * towards[axis] > half]
+        faces = corners[np.array(rings, dtype=int).reshape(-1, 4)]
+        one, other = (faces[:, 2] - faces[:, 0]).T, (faces[:, 3] - faces[:, 1]).T
+        return _SPREAD @ faces, np.abs(one[0] * other[1] - one[1] * other[0]) / 2
+
+    def _at(self, pixel: Array) -> Array:
+        """Return the point (3,) at the cube's height that a pixel (2,) shows."""
+        ray = self._camera.inverse @ np.append(pixel, 1.0)
+        return self._camera.origin + ray * ((self._height - self._camera.origin[2]) / ray[2])
 
     def _project(self, pose: Array) -> tuple[Array, Array]:
         """Return the corners' pixels (8, 2) and their derivatives (8, 2, 4).

@@ -20,21 +20,25 @@ def outline_points(
         strength: (h, w) how much of the region's colour a pixel holds, linear in its light.
         beside: (h, w) looked up two pixels out from the region.
     """
-    points, flags = [], []
-    for axis in (1, 0):
-        values, region, other = (np.moveaxis(a, axis, 1) for a in (strength, inside, beside))
-        last = values.shape[1] - 1
-        rows, before = np.nonzero(region[:, 2:-1] != region[:, 1:-2])
-        before = before + 1
-        outward = np.where(region[rows, before], 1, -1)
-        inner = np.where(outward > 0, before, before + 1)
-        further = (inner + 2 * outward).clip(0, last)
-        deep, near = values[rows, inner - outward], values[rows, inner]
-        beyond, far = values[rows, inner + outward], values[rows, further]
-        half = (deep + far) / 2
-        fall = np.where(near >= half, near - beyond, deep - near)
-        shift = np.divide(near - half, fall, out=np.full_like(fall, 0.5), where=fall > 0)
-        position = inner + outward * shift.clip(-1, 2)
-        points.append(np.column_stack((position, rows) if axis == 1 else (rows, position)))
-        flags.append(other[rows, further])
-    return np.concatenate(points).astype(np.float64), np.concatenate(flags)
+    width = inside.shape[1]
+    rows, columns = np.nonzero(inside[:, 1:-2] != inside[:, 2:-1])
+    across = rows * width + columns + 1  # the left one of each pair, in the flattened image
+    rows, columns = np.nonzero(inside[1:-2] != inside[2:-1])
+    down = (rows + 1) * width + columns
+    first = np.concatenate((across, down))
+    stride = np.repeat((1, width), (len(across), len(down)))
+
+    region, values = inside.ravel(), strength.ravel()
+    outward = np.where(region[first], stride, -stride)
+    inner = np.where(region[first], first, first + stride)
+    further = inner + 2 * outward
+    deep, near = values[inner - outward], values[inner]
+    beyond, far = values[inner + outward], values[further]
+    half = (deep + far) / 2
+    fall = np.where(near >= half, near - beyond, deep - near)
+    shift = np.divide(near - half, fall, out=np.full_like(fall, 0.5), where=fall > 0).clip(-1, 2)
+
+    points = np.column_stack((inner % width, inner // width)).astype(np.float64)
+    points[: len(across), 0] += (shift * outward)[: len(across)]
+    points[len(across) :, 1] += (shift * outward)[len(across) :] / width
+    return points, beside.ravel()[further]
