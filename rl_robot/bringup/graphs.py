@@ -213,13 +213,13 @@ def _replay(values: Mapping[str, str]) -> list[NodeSpec]:
     namespace = values["namespace"].strip("/")
     again = [name for name in values["nodes"].split(",") if name]
 
-    def node(name: str, *, required: bool = False, **parameters: Value) -> NodeSpec:
-        return NodeSpec(name, name, parameters, namespace=namespace, required=required)
-
     common: dict[str, Value] = {"robot": values["robot"], "task": values["task"]}
     own: dict[str, dict[str, Value]] = {"policy": {"policy": values["policy"]}}
-    nodes = [node(name, **common, **own.get(name, {})) for name in again]
-    player = node("player", required=True, bag=values["bag"], rate=float(values["rate"]))
+    nodes = [
+        NodeSpec(name, name, common | own.get(name, {}), namespace=namespace) for name in again
+    ]
+    played: dict[str, Value] = {"bag": values["bag"], "rate": float(values["rate"])}
+    player = NodeSpec("player", "player", played, namespace=namespace, required=True)
     return _acquainted([*nodes, player])
 
 

@@ -43,7 +43,9 @@ class PlayerNode(GraphNode):
         again = set(self.session_nodes) - {"player"}
         reader = BagReader(given.bag)
         played = [
-            name for name in reader.types if name != topics.DIAGNOSTICS.name and not _by(name, again)
+            name
+            for name in reader.types
+            if name != topics.DIAGNOSTICS.name and not _by(name, again)
         ]
         self._outputs = {name: self._output(name, reader.types[name]) for name in played}
         self._messages: Iterator[BagMessage] = reader.messages(played)

@@ -102,7 +102,8 @@ class RecorderNode(GraphNode):
             self._close()
 
     def _close(self) -> None:
-        assert self._writer is not None and self._episode is not None
+        assert self._writer is not None
+        assert self._episode is not None
         self._write(self._cut.finish())
         episode = self._episode
         path = self._writer.close(self._metadata(episode))

@@ -1,7 +1,7 @@
 """reset: brings robot and scene to the start that the episode names, once per tick.
 
-In simulation the objects are placed by the simulator's parameters ``place.<object>``; the tick waits
-for the answer, so that a paced reset repeats exactly.
+In simulation the objects are placed by the simulator's parameters ``place.<object>``; the tick
+waits for the answer, so that a paced reset repeats exactly.
 """
 
 from dataclasses import dataclass
@@ -47,9 +47,7 @@ class ResetNode(GraphNode):
         self._status = self.publisher(topics.RESET_STATUS)
         self._place = self.create_client(SetParameters, "simulator/set_parameters")
         paced = parse_pace(given.pace) is None
-        self._observer = Observer(
-            self, robot, task, self._on_change, paced=paced, needs_all=False
-        )
+        self._observer = Observer(self, robot, task, self._on_change, paced=paced, needs_all=False)
 
     def _on_change(self) -> None:
         episode, tick = self._observer.episode, self._observer.tick_ns

@@ -29,7 +29,7 @@ from rl_robot.ros.node import GraphNode, run
 from rl_robot.ros.observer import episode_of
 from rl_robot.ros.pace import parse_pace
 from rl_robot.ros.parameters import read_parameters
-from rl_robot.safety.arbiter import SOURCES, Arbiter
+from rl_robot.safety.arbiter import SOURCES, TAKE_OVER, Arbiter
 from rl_robot.safety.checks import CommandRefused, RawCommand, check_command
 from rl_robot.safety.filter import SafetyFilter
 from rl_robot.supervision.session import RESETTING, RUNNING, Episode
@@ -135,9 +135,17 @@ class SafetyNode(GraphNode):
             self._start_again("the clock of joint_states was set back")
         self._joint_ns, self._joint_at, self._measured = stamp, time.monotonic(), measured
         if not self._started:
-            self._filter.reset(measured)
-            self._started = True
+            self._started = self._start_filter(measured)
         self._execute_tick()
+
+    def _start_filter(self, measured: np.ndarray) -> bool:
+        """Begin from the measured state; False, and said, when it can't be true."""
+        try:
+            self._filter.reset(measured)
+        except ValueError as error:
+            self.problem(f"joint_states: {error}")
+            return False
+        return True
 
     def _take_episode(self, message: DiagnosticArray) -> None:
         episode = episode_of(self, message)
@@ -149,6 +157,9 @@ class SafetyNode(GraphNode):
 
     def _take_command(self, source: str, message: JointTrajectory) -> None:
         received = Received(message, time.monotonic(), stamp_ns(message))
+        # Who takes over by merely speaking must at least speak sense.
+        if source in TAKE_OVER and self._check(source, received, self._now_ns()) is None:
+            return
         self._commands[source] = received
         if self._factor is None:
             self._execute_tick()
@@ -188,7 +199,7 @@ class SafetyNode(GraphNode):
         if not reply.success:
             reply.message = f"stopped by {self._arbiter.stop_reason}: call safety/clear first"
         elif self._measured is not None:
-            self._filter.reset(self._measured)
+            self._started = self._start_filter(self._measured)
         return reply
 
     def _stop(self, _: Trigger.Request, reply: Trigger.Response) -> Trigger.Response:
@@ -223,22 +234,22 @@ class SafetyNode(GraphNode):
         if not decided or self._joint_ns < tick:
             return
         if self._arbiter.enabled:
-            self._send_checked(awaited, received, self._joint_ns)
+            self._send_checked(awaited, received)
         else:
             self._send(None, HOLD, tick)
 
     def _watch_handshake(self) -> None:
         """Paced: a source that never answers costs a period, not the session."""
         phase = self._episode.phase if self._episode else ""
-        since = max(self._progress_at, self._sent_at)
-        if phase in (RESETTING, RUNNING) and self._started:
-            if time.monotonic() - since > self._watchdog and self._joint_ns > self._executed_ns:
-                self.problem(
-                    f"{phase}: no command within {self._watchdog:g} s, holding one period; "
-                    f"awaited: {self._awaited()}"
-                )
-                self._counts["lost"] += 1
-                self._send(None, HOLD, self._joint_ns)
+        waited = time.monotonic() - max(self._progress_at, self._sent_at)
+        due = phase in (RESETTING, RUNNING) and self._joint_ns > self._executed_ns
+        if due and self._started and waited > self._watchdog:
+            self.problem(
+                f"{phase}: no command within {self._watchdog:g} s, holding one period; "
+                f"awaited: {self._awaited()}"
+            )
+            self._counts["lost"] += 1
+            self._send(None, HOLD, self._joint_ns)
         self._report()
 
     def _awaited(self) -> str:
@@ -264,7 +275,7 @@ class SafetyNode(GraphNode):
             self.problem(f"joint_states stopped: {source}'s command is not executed")
             return
         self._latencies.append((now - received.stamp_ns) * 1e-9)
-        self._send_checked(source, received, now)
+        self._send_checked(source, received)
 
     def _watch_commands(self) -> None:
         """Brake, then hold, when the source of the phase has nothing to say in time."""
@@ -278,8 +289,12 @@ class SafetyNode(GraphNode):
 
     # --- executing -------------------------------------------------------------------------
 
-    def _send_checked(self, source: str, received: Received, now_ns: int) -> None:
-        """Check a command, then filter and send it; what is refused is never sent."""
+    def _now_ns(self) -> int:
+        """Now, on the clock of the sensors' stamps; paced, the newest stamp is the present."""
+        return self._joint_ns if self._factor is None else self.get_clock().now().nanoseconds
+
+    def _check(self, source: str, received: Received, now_ns: int) -> Motion | None:
+        """Return a command as a motion; None, counted and said, when it is refused."""
         message = received.message
         raw = RawCommand(
             source,
@@ -289,7 +304,7 @@ class SafetyNode(GraphNode):
             [list(point.positions) for point in message.points],
         )
         try:
-            motion = check_command(
+            return check_command(
                 raw,
                 joints=self._robot.joint_names,
                 now_ns=now_ns,
@@ -301,34 +316,55 @@ class SafetyNode(GraphNode):
         except CommandRefused as refused:
             self._counts["refused"] += 1
             self.problem(f"{source}: command refused: {refused}")
-            if self._factor is None:
-                self._send(None, HOLD, received.stamp_ns)
-            return
-        self._send(motion, source, received.stamp_ns)
+            return None
+
+    def _send_checked(self, source: str, received: Received) -> None:
+        """Check a command, then filter and send it; what is refused is never sent."""
+        motion = self._check(source, received, self._now_ns())
+        if motion is not None:
+            self._send(motion, source, received.stamp_ns)
+        elif self._factor is None:
+            self._send(None, HOLD, received.stamp_ns)
 
     def _send(self, motion: Motion | None, source: str, stamp: int) -> None:
+        now = time.monotonic()
+        if self._factor is not None and self._sent_at:
+            # The robot is where the last motion has come by now, not at the end of its period.
+            self._filter.interrupt((now - self._sent_at) * self._factor)
         safe = self._filter.step(motion)
         # Before the controllers' topics: the recorder files those, which carry no stamp, by it.
         self._command.publish(trajectory_message(safe.motion, stamp, source))
+        sent = safe.motion if self._factor is None else self._with_tail(safe.motion)
         for interface in self._robot.interfaces:
-            self._write(interface, safe.motion)
+            self._write(interface, sent)
         self._margins.publish(numbers_message(safe.margins, stamp))
         if safe.interventions:
             changed = {f"{item.kind}/{item.joint}": item.amount for item in safe.interventions}
             self._interventions.publish(numbers_message(changed, stamp))
         if self._factor is None:
-            self._latencies.append(time.monotonic() - self._joint_at)
-        self._sent_at, self._sent_source = time.monotonic(), source
+            self._latencies.append(now - self._joint_at)
+        self._sent_at, self._sent_source = now, source
         self._executed_ns = max(self._executed_ns, stamp)
         self._counts["held" if source == HOLD else "executed"] += 1
         self._counts["interventions"] += len(safe.interventions)
+
+    def _with_tail(self, motion: Motion) -> Motion:
+        """Append the braking that follows if nothing comes any more, not even from here."""
+        tail = self._filter.tail()
+        return Motion(
+            motion.names,
+            np.concatenate([motion.times, tail.times]),
+            np.concatenate([motion.positions, tail.positions]),
+        )
 
     def _write(self, interface: CommandInterface, motion: Motion) -> None:
         columns = [self._robot.joint_names.index(joint) for joint in interface.joints]
         positions = motion.positions[:, columns]
         writer = self._writers[interface.name]
         if interface.type == "std_msgs/msg/Float64MultiArray":
-            writer.publish(Float64MultiArray(data=positions[-1].tolist()))
+            # One set point has no tail: it is where the period ends.
+            end = positions[np.searchsorted(motion.times, self._period - 1e-9)]
+            writer.publish(Float64MultiArray(data=end.tolist()))
         else:
             part = Motion(interface.joints, motion.times, positions)
             writer.publish(trajectory_message(part, 0))

@@ -211,9 +211,7 @@ class SimulatorNode(GraphNode):
             self._publish_due_cameras()
 
     def _publish_due_cameras(self) -> None:
-        due = {
-            name for name, ticks in self._ticks_per_image.items() if self._tick % ticks == 0
-        }
+        due = {name for name, ticks in self._ticks_per_image.items() if self._tick % ticks == 0}
         if due:
             self._publish_cameras(due)
 
@@ -243,9 +241,7 @@ class SimulatorNode(GraphNode):
                 self._say(self._infos[camera.name], camera_info_message(camera, stamp))
         for name, publisher in self._poses.items():
             position, quaternion = self._simulator.object_pose(name)
-            self._say(
-                publisher, pose_message(stamp, self._robot.base_frame, position, quaternion)
-            )
+            self._say(publisher, pose_message(stamp, self._robot.base_frame, position, quaternion))
 
     def close(self) -> None:
         """Free the renderer."""

@@ -180,7 +180,9 @@ class SupervisorNode(GraphNode):
         if self._session.episode is not None and waited > HANG_TIMEOUT:
             self._end_hanging(missing)
         if waited > START_TIMEOUT:
-            self._fail(f"{', '.join(missing)} did not come up or connect within {START_TIMEOUT:.0f} s")
+            self._fail(
+                f"{', '.join(missing)} did not come up or connect within {START_TIMEOUT:.0f} s"
+            )
 
     def _undiscovered(self) -> list[str]:
         """Name the topics that some node does not hear yet."""
@@ -267,23 +269,25 @@ class SupervisorNode(GraphNode):
     def _write_session(self) -> None:
         wall = time.monotonic() - self._began if self._began else 0.0
         session = self._session
-        self._run.write_session({
-            "robot": self._robot.name,
-            "task": self._given.task,
-            "policy": self._given.policy,
-            "pace": self._given.pace,
-            "split": self._given.split,
-            "first": self._given.first,
-            "seed": self._given.seed,
-            "episodes": session.done,
-            "successes": session.successes,
-            "broken": session.broken,
-            "wall_seconds": wall,
-            "control_steps": self._steps,
-            "control_period": self._period,
-            "lost_periods": session.lost_periods,
-            "gave_up": session.gave_up,
-        })
+        self._run.write_session(
+            {
+                "robot": self._robot.name,
+                "task": self._given.task,
+                "policy": self._given.policy,
+                "pace": self._given.pace,
+                "split": self._given.split,
+                "first": self._given.first,
+                "seed": self._given.seed,
+                "episodes": session.done,
+                "successes": session.successes,
+                "broken": session.broken,
+                "wall_seconds": wall,
+                "control_steps": self._steps,
+                "control_period": self._period,
+                "lost_periods": session.lost_periods,
+                "gave_up": session.gave_up,
+            }
+        )
 
     def close(self) -> None:
         """Interrupted: mark the episode, let the recorder close its bag, write what there is."""
@@ -292,7 +296,8 @@ class SupervisorNode(GraphNode):
             deadline = time.monotonic() + 1.5
             while self._run.unfinished_episodes() and time.monotonic() < deadline:
                 time.sleep(0.05)
-            self._finish(130)
+            # A session without an end is ended so; any other was cut short.
+            self._finish(130 if self._given.episodes else 0)
         self._lock.release()
 
 

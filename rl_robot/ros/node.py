@@ -156,12 +156,12 @@ def run(make_node: Callable[[], GraphNode], argv: list[str] | None = None) -> in
         executor.add_node(node)
         while not stopped and node.exit_code is None:
             executor.spin_once(timeout_sec=0.1)
+        node.close()
         return node.exit_code or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 2
     finally:
         if node is not None:
-            node.close()
             node.destroy_node()
         rclpy.try_shutdown()

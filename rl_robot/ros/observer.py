@@ -7,6 +7,7 @@ the picture it speaks of.
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
@@ -91,7 +92,7 @@ class Observer:
         for name in task.objects:
             node.listen(
                 topics.OBJECT_POSE,
-                lambda message, name=name: self._take_pose(name, message),
+                partial(self._take_pose, name),
                 depth=2,
                 object=name,
             )

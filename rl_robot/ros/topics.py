@@ -46,6 +46,7 @@ COMMAND = Quality("command", 8)
 STATE = Quality("state", 10, latched=True)
 EVENT = Quality("event", 10)
 
+
 @dataclass(frozen=True)
 class Topic:
     """One topic. `name` may hold <camera>, <object> or <interface>, filled in from the robot.

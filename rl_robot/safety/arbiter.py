@@ -6,7 +6,7 @@ SOURCES = ("recovery", "teleop", "reset", "policy", "script")
 PHASES = ("resetting", "running", "ended")
 
 # These take over in any phase, in this order, as long as they send commands.
-_TAKE_OVER = ("recovery", "teleop")
+TAKE_OVER = ("recovery", "teleop")
 
 
 class Arbiter:
@@ -74,7 +74,7 @@ class Arbiter:
         """
         if not self._enabled:
             return None
-        for source in _TAKE_OVER:
+        for source in TAKE_OVER:
             if source in live:
                 return source
         return self.due_source(phase)

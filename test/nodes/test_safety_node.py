@@ -122,7 +122,7 @@ def test_bad_commands_are_refused_and_the_period_is_held(
     times = TIMES[: len(rows)]
     message = trajectory_message(Motion(tuple(names), times, rows), stamp)
     if damage in ("future", "stale"):
-        # Another stamp than the tick's: it is judged against the sensors' clock, not taken as it is.
+        # Another stamp than the tick's: it is judged against the sensors' clock.
         stamp += 20 * TASK.period_ns if damage == "future" else -4 * TASK.period_ns
         message = trajectory_message(motion, stamp)
         refuse_out_of_time(rig, message, said)
@@ -182,7 +182,9 @@ def test_an_emergency_stop_is_latched(bench: Any, way: str) -> None:
     assert rig.tick(nudge()).header.frame_id == "policy"
 
 
-def test_a_source_that_the_phase_does_not_call_for_moves_nothing(bench: Any, tmp_path: Path) -> None:
+def test_a_source_that_the_phase_does_not_call_for_moves_nothing(
+    bench: Any, tmp_path: Path
+) -> None:
     rig = Rig(bench, enabled=True)
     rig.tick(hold())
     resets = bench.publisher(topics.RESET_COMMAND)

@@ -39,21 +39,25 @@ def test_an_episode_goes_through_its_phases() -> None:
     assert session.begin(0).phase == RESETTING
     assert session.on_reset(PERIOD_NS, "working", "") is None
     running = session.on_reset(2 * PERIOD_NS, "done", "")
-    assert running is not None and running.phase == RUNNING
+    assert running is not None
+    assert running.phase == RUNNING
     assert running.stamp_ns == 2 * PERIOD_NS
     decided = session.on_reward(3 * PERIOD_NS, NOTHING)
-    assert decided is not None and (decided.phase, decided.steps) == (RUNNING, 1)
+    assert decided is not None
+    assert (decided.phase, decided.steps) == (RUNNING, 1)
     ended = session.on_reward(4 * PERIOD_NS, SUCCEEDED)
     assert ended is not None
     assert (ended.phase, ended.outcome, ended.steps) == (ENDED, SUCCESS, 2)
-    assert ended.terminated and not ended.truncated
+    assert ended.terminated
+    assert not ended.truncated
     assert session.finished
 
 
 def test_time_runs_out_as_truncation_not_termination() -> None:
     ended = run_episode(make(episodes=1), 0, [NOTHING] * TASK.max_steps)
     assert (ended.phase, ended.outcome) == (ENDED, TRUNCATED)
-    assert ended.truncated and not ended.terminated
+    assert ended.truncated
+    assert not ended.terminated
     assert ended.steps == TASK.max_steps
 
 
@@ -87,7 +91,8 @@ def test_each_start_is_used_once_and_a_broken_one_again() -> None:
     assert [broken.id, again.id, following.id] == [0, 1, 2]
     assert broken.start == again.start != following.start
     assert (session.done, session.successes, session.broken) == (2, 2, 1)
-    assert session.finished and not session.gave_up
+    assert session.finished
+    assert not session.gave_up
 
 
 def test_a_start_that_breaks_again_and_again_asks_for_a_person() -> None:
@@ -113,7 +118,8 @@ def test_without_an_end_a_session_never_finishes() -> None:
     session = make(episodes=0)
     for number in range(5):
         run_episode(session, number * 100 * PERIOD_NS, [SUCCEEDED])
-    assert session.done == 5 and not session.finished
+    assert session.done == 5
+    assert not session.finished
 
 
 def test_an_episode_survives_its_message() -> None:
