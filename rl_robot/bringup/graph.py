@@ -6,6 +6,8 @@ from pathlib import Path
 
 from rl_robot.errors import UserError
 
+BAD_INPUT = 2  # a node's exit status for a UserError: starting it again would not help
+
 Value = bool | int | float | str
 
 

@@ -10,7 +10,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 
 from launch import LaunchContext, LaunchDescription
 from rl_robot.bringup.environment import NODE_DEFAULTS, unset_defaults
-from rl_robot.bringup.graph import Graph, NodeSpec
+from rl_robot.bringup.graph import BAD_INPUT, Graph, NodeSpec
 
 _RESPAWN_DELAY = 0.5  # s: the time that a required node's end needs to stop the others
 
@@ -59,10 +59,14 @@ def _node(spec: NodeSpec) -> Node:
     )
 
 
-def _on_exit(spec: NodeSpec) -> Callable[[ProcessExited, LaunchContext], list[Shutdown]]:
-    def ended(event: ProcessExited, _context: LaunchContext) -> list[Shutdown]:
-        if spec.required or event.returncode == 2:
-            return [Shutdown(reason=f"{spec.name} ended with exit status {event.returncode}")]
-        return []
+def _on_exit(spec: NodeSpec) -> Callable[[ProcessExited, LaunchContext], list[Shutdown] | None]:
+    def ended(event: ProcessExited, context: LaunchContext) -> list[Shutdown] | None:
+        if context.is_shutdown or not (spec.required or event.returncode == BAD_INPUT):
+            return None
+        reason = f"{spec.name} ended with exit status {event.returncode}"
+        if event.returncode:
+            # An exception is how launch comes to end with a status that is not 0.
+            raise RuntimeError(reason)
+        return [Shutdown(reason=reason)]
 
     return ended

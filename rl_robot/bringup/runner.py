@@ -12,10 +12,8 @@ from types import FrameType
 
 from rl_robot.bringup.domain import Domain, claim_domain
 from rl_robot.bringup.environment import bare_defaults, unset_defaults
-from rl_robot.bringup.graph import NodeSpec
+from rl_robot.bringup.graph import BAD_INPUT, NodeSpec
 from rl_robot.bringup.process import NodeProcess, describe_exit, node_command
-
-BAD_INPUT = 2  # a node's exit status for a UserError: starting it again would not help
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _POLL = 0.05  # s

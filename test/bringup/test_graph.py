@@ -121,7 +121,7 @@ def test_a_session_in_simulation_has_every_node_and_ends_with_the_supervisor():
     assert nodes["supervisor"].parameters["run"] == "runs/x"
     assert nodes["recorder"].parameters["run"] == "runs/x"
     watched = nodes["supervisor"].parameters["nodes"].split(",")
-    assert set(watched) == set(nodes) - {"supervisor"}
+    assert set(watched) == set(nodes)
     assert nodes["safety"].parameters["enabled"] is True
 
 
@@ -162,7 +162,7 @@ def test_replay_runs_nodes_again_that_hear_the_robot_and_none_that_moves_it(tmp_
     assert nodes["policy"].parameters["policy"] == "weak_script"
     player = nodes["player"]
     assert player.required
-    assert player.parameters == {"bag": "b", "rate": 2.0, "nodes": "perception,policy"}
+    assert player.parameters == {"bag": "b", "rate": 2.0, "nodes": "perception,policy,player"}
     with pytest.raises(UserError, match="'safety': expected some of perception, policy, reward"):
         REPLAY.resolve({"bag": str(tmp_path), "nodes": "safety"})
 
