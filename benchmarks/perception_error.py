@@ -103,7 +103,8 @@ def main() -> int:
     for name in missed:
         goal = GOALS.get(name, MOST_MISSED * result["poses"])
         print(f"beyond the goal: {name} is {result[name]:.3f}, at most {goal:g} is asked")
-    print(json.dumps(result))
+    finite = {name: value if math.isfinite(value) else None for name, value in result.items()}
+    print(json.dumps(finite))
     return 1 if given.check and missed else 0
 
 

@@ -64,7 +64,8 @@ class Trust:
     min_inliers: part of the cube's own border that must lie on the fit.
     max_deviation: standard deviation that the outline may leave of x and y (m), yaw (rad) and
         height (m).
-    max_height_error: how far from resting it may look (m): a lifted block shows up here.
+    height_error: how far below and above resting it may look (m): a lifted block looks too high.
+        Below there is nothing it could be in, only edges along the pixel grid that seem too short.
     min_coverage: part of the silhouette's outline that must be seen as the cube's own border.
     min_visible: part of the silhouette that must have the block's colour.
     max_bare: part of the silhouette where the surface may be seen instead of the block.
@@ -78,7 +79,7 @@ class Trust:
     max_edge_offset: float = 0.7
     min_inliers: float = 0.9
     max_deviation: tuple[float, float, float, float] = (0.001, 0.001, 0.05, 0.004)
-    max_height_error: float = 0.008
+    height_error: tuple[float, float] = (-0.015, 0.008)
     min_coverage: float = 0.4
     min_visible: float = 0.3
     max_bare: float = 0.02
@@ -137,7 +138,7 @@ class BlockDetector:
         if window is None:
             return None
         left, top, right, bottom = window
-        view = self._view(rgb[top:bottom, left:right], left, top)
+        view = self._view(np.ascontiguousarray(rgb[top:bottom, left:right]), left, top)
         points, own = view.outline()
         if own.sum() < _FEWEST_POINTS:
             return None
@@ -198,7 +199,7 @@ class BlockDetector:
             or fit.inliers < trust.min_inliers
             or fit.coverage < trust.min_coverage
             or (fit.deviation > trust.max_deviation).any()
-            or abs(fit.height_error) > trust.max_height_error
+            or not trust.height_error[0] < fit.height_error < trust.height_error[1]
         ):
             return None
         visible, bare, stray = self._overlap(fit, view)
