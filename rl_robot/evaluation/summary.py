@@ -18,10 +18,10 @@ from rl_robot.experience.bags import (
     BagMessage,
     BagReader,
     EpisodeMetadata,
-    header_frame,
     typestore,
 )
 from rl_robot.experience.runs import RunFolder
+from rl_robot.experience.stamps import header_frame
 
 BROKEN = "broken"
 SUCCESS = "success"

@@ -12,10 +12,12 @@ from functools import partial
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
+from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from rl_robot.experience.alignment import Snapshot, SnapshotAssembler
+from rl_robot.experience.stamps import header_stamp_ns
 from rl_robot.robots.cartesian import Motion
 from rl_robot.robots.description import Robot
 from rl_robot.ros import topics
@@ -78,14 +80,15 @@ class Observer:
         )
         self._pose_ns: dict[str, int] = {}
         self._ages: dict[str, float] = {}
+        self._joints: deque[tuple[int, bytes]] = deque(maxlen=100)  # stamp, message as it came
         self._joint_ns = 0
         self._image_ns = 0
         self.tick_ns = 0
         self.episode: Episode | None = None
         self._executed: deque[Executed] = deque(maxlen=10)
 
-        # Deep enough for the joint states of one period: alignment wants the one at the tick.
-        node.listen(topics.JOINT_STATES, self._take_joints, depth=2 if paced else 20)
+        # Raw: of the joint states of one period only the one at the tick is ever looked at.
+        node.listen(topics.JOINT_STATES, self._take_joints, depth=2 if paced else 20, raw=True)
         node.listen(topics.PERCEPTION_AGES, self._take_ages, depth=2)
         if images:
             node.listen(topics.PERCEPTION_IMAGE, self._take_image, depth=2)
@@ -130,7 +133,22 @@ class Observer:
             return None
         if self._paced and not self._complete():
             return None
+        self._add_joints()
         return self._assembler.at(self.tick_ns)
+
+    def _add_joints(self) -> None:
+        """Decode the newest joint state captured at or before the tick."""
+        raw = b""
+        while self._joints and self._joints[0][0] <= self.tick_ns:
+            raw = self._joints.popleft()[1]
+        if not raw:
+            return
+        message = deserialize_message(raw, JointState)
+        positions, velocities = np.array(message.position), np.array(message.velocity)
+        try:
+            self._assembler.add_joint_state(stamp_ns(message), message.name, positions, velocities)
+        except ValueError as error:
+            self._node.problem(f"joint_states: {error}")
 
     def _complete(self) -> bool:
         executed_ns = self._executed[-1].stamp_ns if self._executed else self.tick_ns
@@ -145,20 +163,16 @@ class Observer:
             and (self._image_ns == self.tick_ns or not self._images)
         )
 
-    def _take_joints(self, message: JointState) -> None:
-        stamp = stamp_ns(message)
+    def _take_joints(self, raw: bytes) -> None:
+        stamp = header_stamp_ns(raw)
         if stamp < self._joint_ns - self._period_ns:  # the clock was set back
             self._assembler.clear()
             self._executed.clear()
+            self._joints.clear()
         self._joint_ns = stamp
-        try:
-            self._assembler.add_joint_state(
-                stamp, message.name, np.array(message.position), np.array(message.velocity)
-            )
-        except ValueError as error:
-            self._node.problem(f"joint_states: {error}")
-            return
-        self._on_change()
+        self._joints.append((stamp, raw))
+        if stamp >= self.tick_ns:
+            self._on_change()
 
     def _take_ages(self, message: JointState) -> None:
         self.tick_ns = stamp_ns(message)

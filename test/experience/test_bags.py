@@ -18,8 +18,8 @@ from rl_robot.experience.bags import (
     EpisodeWriter,
     TopicQos,
     compare_bags,
-    header_stamp_ns,
 )
+from rl_robot.experience.stamps import header_stamp_ns
 
 STEPS = 8
 
