@@ -14,6 +14,7 @@ from rl_robot.robots.description import load_robot
 from rl_robot.ros.pace import parse_pace
 from rl_robot.tasks import SPLITS, load_task
 
+_POLICIES_WITHOUT_FILE = ("script", "weak_script", "random")
 _BOOLEANS = ("true", "false")
 _NAMESPACE = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*")
 
@@ -101,16 +102,16 @@ def _session_arguments(
 
 def _prepare_session(values: dict[str, str]) -> dict[str, str]:
     """Check what depends on more than one argument, and name the run."""
-    robot = load_robot(values["robot"])
     if values["simulator"] == "none":
         if parse_pace(values["pace"]) != 1.0:
             raise UserError(f"pace '{values['pace']}': a real robot runs at pace:=1.0")
     elif values["camera"]:
         raise UserError("camera is for a real robot: give simulator:=none as well, or no camera")
-    # Here, because it brings torch, for which --show-args need not wait.
-    from rl_robot.policies import load_policy
+    if values["policy"] not in _POLICIES_WITHOUT_FILE:
+        # Here, because it brings torch, which takes seconds to come and to go.
+        from rl_robot.policies import load_policy
 
-    load_policy(values["policy"], load_task(values["task"]), robot)
+        load_policy(values["policy"], load_task(values["task"]), load_robot(values["robot"]))
     return values | {"run": values["run"] or time.strftime("%Y%m%d-%H%M%S")}
 
 

@@ -1,6 +1,7 @@
 """Graphs as `launch` and `launch_ros` actions, for `ros2 launch`."""
 
 import os
+import shutil
 from collections.abc import Callable
 
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
@@ -12,6 +13,9 @@ from launch import LaunchContext, LaunchDescription
 from rl_robot.bringup.environment import NODE_DEFAULTS, unset_defaults
 from rl_robot.bringup.graph import BAD_INPUT, Graph, NodeSpec
 
+# launch leaves its processes running when it is ended by anything but Ctrl-C. With this (from
+# util-linux, so on every Debian and Ubuntu) the kernel interrupts them in its place.
+_PREFIX = "setpriv --pdeathsig INT" if shutil.which("setpriv") else None
 _RESPAWN_DELAY = 0.5  # s: the time that a required node's end needs to stop the others
 
 
@@ -51,6 +55,7 @@ def _node(spec: NodeSpec) -> Node:
         additional_env=unset_defaults(os.environ, NODE_DEFAULTS),
         output="screen",
         emulate_tty=spec.required,
+        prefix=_PREFIX,
         respawn=spec.respawn and not spec.required,
         respawn_delay=_RESPAWN_DELAY,
         on_exit=_on_exit(spec),

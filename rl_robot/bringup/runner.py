@@ -18,7 +18,7 @@ from rl_robot.bringup.process import NodeProcess, describe_exit, node_command
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _POLL = 0.05  # s
 _LEAD = 2.0  # s that the required node has to wind down while the others still answer
-_PATIENCE = 4.0  # s from the wish to end until what still runs is killed
+_PATIENCE = 4.3  # s from the wish to end until what still runs is killed
 _FIRST_BACKOFF = 0.25  # s, doubled with each death in the window
 _DEATHS = 5  # deaths of one node ...
 _WINDOW = 30.0  # ... within this many seconds end the graph

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -164,6 +165,19 @@ def test_an_interrupted_launch_interrupts_every_node(start, tmp_path):
     launch.until(lambda: all((tmp_path / f"{name}.started").exists() for name in NODES))
     assert launch.interrupt() == 0, launch.output
     assert all((tmp_path / f"{name}.interrupted").exists() for name in NODES)
+
+
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="util-linux's setpriv is not installed")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_launch_that_is_killed_leaves_no_node(start, tmp_path, number):
+    launch = start(fates={})
+    launch.until(lambda: all((tmp_path / f"{name}.started").exists() for name in NODES))
+    launch.process.send_signal(number)
+    assert launch.wait() == -number
+    deadline = time.monotonic() + 30
+    while not all((tmp_path / f"{name}.interrupted").exists() for name in NODES):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_a_node_that_dies_is_started_again(start, tmp_path):
