@@ -42,7 +42,7 @@ class Grasp(Task):
     grasp_height: float = 0.02  # m, tool height at which the block stands between the fingers
     lift: float = 0.08  # m
     weak_script: ScriptStrength = field(
-        default=ScriptStrength(speed=0.8, noise=0.3, offset=(0.0165, 0.02, 0.0))
+        default=ScriptStrength(speed=0.8, noise=0.3, offset=(0.017, 0.02, 0.0))
     )
 
     @property
