@@ -6,10 +6,7 @@ graph, this process sends the commands that the paced simulator node waits for, 
 states, the clock and the picture as messages. The two take turns. The last line is JSON.
 """
 
-import argparse
-import json
 import math
-import os
 import signal
 import statistics
 import subprocess
@@ -20,13 +17,12 @@ from contextlib import contextmanager
 
 import numpy as np
 import rclpy
+from common import Goal, Result, options, own_domain, report
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
-from rl_robot.bringup.domain import claim_domain
-from rl_robot.bringup.environment import BARE_DEFAULTS, NODE_DEFAULTS, unset_defaults
 from rl_robot.errors import UserError
 from rl_robot.robots.cartesian import CartesianAction, Motion
 from rl_robot.robots.description import CommandInterface, Robot, load_robot
@@ -156,23 +152,20 @@ class GraphLoop:
 @contextmanager
 def _simulator_node() -> Iterator[None]:
     """Run the paced simulator node in a domain of its own, as this process then is too."""
-    domain = claim_domain()
-    os.environ["ROS_DOMAIN_ID"] = str(domain.number)
-    os.environ.update(unset_defaults(os.environ, {**BARE_DEFAULTS, **NODE_DEFAULTS}))
     command = [sys.executable, "-m", "rl_robot.nodes.simulator", "--ros-args", "-p"]
-    process = subprocess.Popen([*command, "pace:=paced"])
-    try:
-        yield
-    finally:
-        process.send_signal(signal.SIGINT)
+    with own_domain():
+        process = subprocess.Popen([*command, "pace:=paced"])
         try:
-            process.wait(5.0)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        domain.close()
+            yield
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(5.0)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
-def measure(steps: int, rounds: int) -> dict[str, float]:
+def measure(steps: int, rounds: int) -> Result:
     """Return the median rates of both loops and of their ratio over ``rounds`` turns."""
     robot = load_robot("arm")
     bare, ratios, rates = BareLoop(robot), [], []
@@ -201,28 +194,30 @@ def measure(steps: int, rounds: int) -> dict[str, float]:
     }
 
 
+def table(result: Result) -> str:
+    """Return the figures for people."""
+    spread = f"{result['ratio_lowest']:.2f} to {result['ratio_highest']:.2f}"
+    return "\n".join(
+        [
+            "control periods per second of wall time, each with one picture:",
+            f"  bare loop       {result['bare_per_second']:8.1f}",
+            f"  simulator node  {result['node_per_second']:8.1f}",
+            f"  ratio           {result['ratio']:8.2f}   ({spread}; the goal is {GOAL})",
+        ]
+    )
+
+
 def main() -> int:
     """Run the benchmark; 1 with --check when the goal is missed."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options(__doc__, quick="3 turns of 100 control periods")
     parser.add_argument("--steps", type=int, default=500, help="control periods per turn")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each loop")
-    parser.add_argument("--quick", action="store_true", help="3 turns of 100 control periods")
-    parser.add_argument("--check", action="store_true", help="exit with 1 below the goal")
     given = parser.parse_args()
     if given.steps < 4 or given.rounds < 1:
         parser.error("--steps must be at least 4 and --rounds at least 1")
-    try:
-        result = measure(*((100, 3) if given.quick else (given.steps, given.rounds)))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print("control periods per second of wall time, each with one picture:")
-    print(f"  bare loop       {result['bare_per_second']:8.1f}")
-    print(f"  simulator node  {result['node_per_second']:8.1f}")
-    spread = f"{result['ratio_lowest']:.2f} to {result['ratio_highest']:.2f}"
-    print(f"  ratio           {result['ratio']:8.2f}   ({spread}; the goal is {GOAL})")
-    print(json.dumps(result))
-    return 1 if given.check and result["ratio"] < GOAL else 0
+    steps, rounds = (100, 3) if given.quick else (given.steps, given.rounds)
+    goals = (Goal("ratio", at_least=GOAL),)
+    return report(lambda: measure(steps, rounds), table, goals, check=given.check)
 
 
 if __name__ == "__main__":
