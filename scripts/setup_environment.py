@@ -156,9 +156,17 @@ def _ros_distribution(python: str) -> str | None:
 def _run(command: Sequence[str], what: str) -> None:
     """Run a command whose output matters only when it fails."""
     print(f"set-up: {what}", flush=True)
-    done = subprocess.run(
-        command, cwd=ROOT, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    try:
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            check=False,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+    except OSError as error:
+        raise SetupError(f"{what}: {error}") from error
     if done.returncode:
         sys.stderr.write(done.stdout)
         raise SetupError(f"{what}: failed, see above ({' '.join(map(str, command[:6]))} ...)")
