@@ -126,15 +126,20 @@ def _session(values: Mapping[str, str], *, explore: bool) -> list[NodeSpec]:
     run = str(run_folder(values))
 
     namespace = values["namespace"].strip("/")
-    # Simulated time is the robot's own: rclpy would look for it outside the namespace.
-    clock = {"/clock": f"/{namespace}/clock"} if namespace else {}
+    remappings = {}
+    if namespace:
+        # Simulated time is the robot's own: rclpy would look for it outside the namespace.
+        remappings["/clock"] = f"/{namespace}/clock"
+    joint_states = load_robot(values["robot"]).joint_state_topic
+    if joint_states != "joint_states":
+        remappings["joint_states"] = joint_states
 
     def node(name: str, *, required: bool = False, **parameters: Value) -> NodeSpec:
         return NodeSpec(
             executable=name,
             name=name,
             parameters=common | parameters,
-            remappings=clock,
+            remappings=remappings,
             namespace=namespace,
             required=required,
         )

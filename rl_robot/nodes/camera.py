@@ -37,6 +37,7 @@ class CameraNode(GraphNode):
             raise UserError(f"robot '{robot.name}' has no camera: list one in its YAML")
         name = given.camera or robot.cameras[0].name
         self._camera = robot.camera(name)
+        self._name = given.source
         self._source = VideoSource(
             given.source,
             loop=given.loop,
@@ -48,7 +49,8 @@ class CameraNode(GraphNode):
         self._info = self.publisher(topics.CAMERA_INFO, camera=name)
         self._count = 0
         self._closing = threading.Event()
-        self._failure = ""
+        self._failure = ""  # of a live source, which may come back
+        self._ended = False
         # A camera is read by waiting for it: in its own thread, so that health is still reported.
         self._reader = threading.Thread(target=self._read, name="camera", daemon=True)
         self._reader.start()
@@ -65,7 +67,7 @@ class CameraNode(GraphNode):
                 self._failure = str(error)
                 return
             if picture is None:
-                self._failure = "the video has ended: give loop:=true to begin it again"
+                self._ended = True
                 return
             stamp, rgb = picture
             if not self._source.live:
@@ -91,6 +93,8 @@ class CameraNode(GraphNode):
         self.health["pictures"] = str(self._count)
 
     def _watch_reader(self) -> None:
+        if self._ended:
+            raise UserError(f"the video {self._name} has ended")
         if self._failure:
             self.get_logger().error(self._failure)
             self.exit_code = 1

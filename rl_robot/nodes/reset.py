@@ -4,7 +4,7 @@ In simulation the objects are placed by the simulator's parameters ``place.<obje
 waits for the answer, so that a paced reset repeats exactly.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
@@ -20,6 +20,8 @@ from rl_robot.ros.pace import parse_pace
 from rl_robot.ros.parameters import read_parameters
 from rl_robot.supervision.session import RESETTING
 from rl_robot.tasks import load_task
+
+PLACE_TIMEOUT = 2.0  # s for the simulator's parameter service to be found
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,10 @@ class ResetNode(GraphNode):
                 self._placing = False
                 self._finish_tick(step, tick)
 
+        if not self._place.wait_for_service(timeout_sec=PLACE_TIMEOUT):
+            why = "nothing here places objects: no service simulator/set_parameters"
+            self._finish_tick(replace(step, status="failed", reason=why), tick)
+            return
         self._place.call_async(request).add_done_callback(placed)
 
     def _finish_tick(self, step: ResetStep, tick: int) -> None:

@@ -135,13 +135,15 @@ class SupervisorNode(GraphNode):
         self._tick_ns = stamp
 
     def _publish(self, episode: Episode | None) -> None:
-        if episode is None:
-            return
-        values = episode.to_values()
-        self._episode.publish(status_message(episode.stamp_ns, "episode", episode.phase, values))
-        if episode.phase == ENDED:
+        self._say(episode)
+        if episode is not None and episode.phase == ENDED:
             self._waiting_since = time.monotonic()
             self._show()
+
+    def _say(self, episode: Episode | None) -> None:
+        if episode is not None:
+            stamp, values = episode.stamp_ns, episode.to_values()
+            self._episode.publish(status_message(stamp, "episode", episode.phase, values))
 
     # --- the session -----------------------------------------------------------------------
 
@@ -169,11 +171,16 @@ class SupervisorNode(GraphNode):
         elif missing:
             reason = f"{', '.join(missing)} is silent"
         elif now - self._progress_at > STUCK_TIMEOUT:
-            reason = f"nothing happened for {STUCK_TIMEOUT:.0f} s"
+            reason = f"nothing happened for {STUCK_TIMEOUT:.0f} s{self._lacking()}"
         if reason:
             self._published_again = False
             self.get_logger().warning(f"episode broken: {reason}")
             self._publish(self._session.break_off(self._tick_ns, reason))
+
+    def _lacking(self) -> str:
+        """Say which observations the nodes wait for."""
+        lacks = {node: self._roll.value(node, "lacks") for node in ("policy", "reward", "reset")}
+        return "".join(f"; {node} waits for {what}" for node, what in lacks.items() if what)
 
     def _wait_for(self, missing: list[str], now: float) -> None:
         waited = now - self._waiting_since
@@ -292,7 +299,7 @@ class SupervisorNode(GraphNode):
     def close(self) -> None:
         """Interrupted: mark the episode, let the recorder close its bag, write what there is."""
         if self.exit_code is None and self._began:
-            self._publish(self._session.break_off(self._tick_ns, "interrupted"))
+            self._say(self._session.break_off(self._tick_ns, "interrupted"))
             deadline = time.monotonic() + 1.5
             while self._run.unfinished_episodes() and time.monotonic() < deadline:
                 time.sleep(0.05)

@@ -87,6 +87,7 @@ class Observer:
         self.episode: Episode | None = None
         self._executed: deque[Executed] = deque(maxlen=10)
 
+        node.health["lacks"] = "perception/ages"
         # Raw: of the joint states of one period only the one at the tick is ever looked at.
         node.listen(topics.JOINT_STATES, self._take_joints, depth=2 if paced else 20, raw=True)
         node.listen(topics.PERCEPTION_AGES, self._take_ages, depth=2)
@@ -129,12 +130,18 @@ class Observer:
 
     def snapshot(self) -> Snapshot | None:
         """Return the observation of the newest tick, None while something is still missing."""
+        lacks = self._lacks()
+        self._node.health["lacks"] = ", ".join(lacks)
+        return None if lacks else self._assembler.at(self.tick_ns)
+
+    def _lacks(self) -> list[str]:
+        """Name what the newest tick still waits for."""
         if not self.tick_ns:
-            return None
+            return ["perception/ages"]
         if self._paced and not self._complete():
-            return None
+            return ["the messages of this tick"]
         self._add_joints()
-        return self._assembler.at(self.tick_ns)
+        return self._assembler.missing(self.tick_ns)
 
     def _add_joints(self) -> None:
         """Decode the newest joint state captured at or before the tick."""

@@ -145,7 +145,7 @@ GOAL = Topic(
     PoseStamped,
     STATE,
     "supervisor",
-    "policy, reward",
+    "policy, reward, reset",
     "the goal of a task that has one, in the base frame",
 )
 POLICY_ACTION = Topic(
@@ -194,7 +194,7 @@ SAFETY_MARGINS = Topic(
     COMMAND,
     "safety",
     "recorder",
-    "distance to each limit as a part of it",
+    "distance to each limit within the period, kind/joint -> rad, m, per s or per s^2",
 )
 SAFETY_INTERVENTIONS = Topic(
     "safety/interventions",
