@@ -66,7 +66,6 @@ setup(
         "numpy",
         "opencv-python",
         "pyyaml",
-        "rich",
         "rosbags",
         "safetensors",
         "scipy",
