@@ -14,6 +14,7 @@ from rl_robot.bringup.domain import Domain, claim_domain
 from rl_robot.bringup.environment import bare_defaults, unset_defaults
 from rl_robot.bringup.graph import BAD_INPUT, NodeSpec
 from rl_robot.bringup.process import NodeProcess, describe_exit, node_command
+from rl_robot.errors import UserError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _POLL = 0.05  # s
@@ -57,8 +58,14 @@ class Runner:
         """Run to the end; return the exit status of what ended the graph.
 
         SIGINT, SIGTERM and SIGHUP end the graph within five seconds, a second one at once.
+
+        Raises:
+            UserError: the log folder cannot be made.
         """
-        self._log_folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._log_folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"no logs can be kept in {self._log_folder}: {error}") from error
         previous = {s: signal.signal(s, self._on_signal) for s in _SIGNALS}
         try:
             return self._run()
@@ -128,15 +135,20 @@ class Runner:
         running = [place for place in self._places if place.process is not None]
         required = [p.process for p in running if p.spec.required and p.process is not None]
         others = [p.process for p in running if not p.spec.required and p.process is not None]
-        self._end(required, begun + _LEAD)
-        self._end([*required, *others], begun + _PATIENCE)
-        for process in (*required, *others):
-            process.kill()
-
-    def _end(self, processes: Sequence[NodeProcess], deadline: float) -> None:
-        """Interrupt processes and wait for them until the deadline or an impatient signal."""
-        for process in processes:
+        for process in required:
             process.interrupt()
+        self._wait(required, begun + _LEAD)
+        for process in others:
+            process.interrupt()
+        self._wait([*required, *others], begun + _PATIENCE)
+        for place in running:
+            assert place.process is not None
+            if place.process.poll() is None:
+                say(f"{place.spec.name} did not end when asked to: killed")
+            place.process.kill()
+
+    def _wait(self, processes: Sequence[NodeProcess], deadline: float) -> None:
+        """Wait for the end of processes until the deadline or an impatient signal."""
         while any(process.poll() is None for process in processes):
             if time.monotonic() >= deadline or self._signals >= self._impatient_at:
                 return

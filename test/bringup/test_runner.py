@@ -147,7 +147,17 @@ def test_on_a_signal_the_required_node_ends_first_and_its_status_is_the_graphs(r
     assert float(Path("main.ended").read_text()) <= float(Path("other.ended").read_text())
 
 
-def test_a_node_that_ignores_the_interrupt_is_killed(run, monkeypatch):
+def test_a_required_node_that_takes_its_time_to_end_is_asked_only_once(run, monkeypatch):
+    monkeypatch.setattr(runner_module, "_LEAD", 0.1)
+    slow = POLITE.format(name="main", code=3).replace(
+        "sys.exit", "signal.signal(signal.SIGINT, signal.SIG_DFL); time.sleep(0.5); sys.exit"
+    )
+    interrupt = WAIT_FOR.format(file="main.up")
+    interrupt += "import os, signal; os.kill(os.getppid(), signal.SIGINT)\n" + SLEEP
+    assert run(node("main", slow, required=True), node("finger", interrupt)) == 3
+
+
+def test_a_node_that_ignores_the_interrupt_is_killed(run, monkeypatch, capfd):
     monkeypatch.setattr(runner_module, "_PATIENCE", 0.2)
     assert (
         run(
@@ -157,6 +167,13 @@ def test_a_node_that_ignores_the_interrupt_is_killed(run, monkeypatch):
         == 0
     )
     assert not alive(int(Path("stubborn.pid").read_text() or 0))
+    assert "stubborn did not end when asked to: killed" in capfd.readouterr().err
+
+
+def test_a_log_folder_that_cannot_be_made_is_bad_input(run):
+    Path("log").touch()
+    with pytest.raises(UserError, match="no logs can be kept in"):
+        run(node("main", "", required=True))
 
 
 RUNNER_SCRIPT = """
