@@ -40,7 +40,6 @@ demo: run := demo-$(shell date +%Y%m%d-%H%M%S)
 demo: setup
 	$(BIN)/rl_robot launch collect.launch.py robot:=arm task:=grasp policy:=script \
 	  pace:=paced episodes:=20 split:=test run:=$(run)
-	@echo "The report: runs/$(run)/report.html"
 
 # The pins: newest versions of what setup.py asks for, in one file for all Pythons from 3.10 on.
 constraints: setup

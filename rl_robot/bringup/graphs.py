@@ -4,7 +4,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,11 +34,11 @@ def _count(name: str, default: int, description: str) -> Argument:
 
 def _check_rate(value: str) -> None:
     try:
-        rate = float(value)
-    except ValueError:
-        rate = 0.0
-    if not 0.0 < rate <= 100.0:
-        raise UserError(f"rate '{value}': expected a factor of real time up to 100")
+        fits = parse_pace(value) is not None
+    except UserError:
+        fits = False
+    if not fits:
+        raise UserError(f"rate '{value}': expected a factor of real time up to 20")
 
 
 def _check_namespace(value: str) -> None:
@@ -201,31 +201,63 @@ DEPLOY = Graph(
 # --- replay --------------------------------------------------------------------------------------
 
 
-def _check_nodes(value: str) -> None:
-    unknown = [name for name in value.split(",") if name and name not in _REPLAYABLE]
+def _again(value: str) -> list[str]:
+    """Return the nodes that run again.
+
+    Raises:
+        UserError: one of them can't.
+    """
+    names = [] if value == "none" else value.split(",")
+    unknown = [name for name in names if name not in _REPLAYABLE]
     if unknown:
-        raise UserError(f"nodes '{unknown[0]}': expected some of {', '.join(_REPLAYABLE)}")
+        raise UserError(f"nodes '{unknown[0]}': expected none, or some of {', '.join(_REPLAYABLE)}")
+    return list(dict.fromkeys(names))
 
 
 def _prepare_replay(values: dict[str, str]) -> dict[str, str]:
     """Open the bag, so that a damaged one is refused before anything starts."""
     from rl_robot.experience.bags import BagReader
 
-    episode = BagReader(values["bag"]).episode
-    return values | {"robot": episode.robot, "task": episode.task, "policy": episode.policy}
+    reader = BagReader(values["bag"])
+    if not _again(values["nodes"]):
+        return values | {"policy": ""}
+    episode = reader.episode
+    return values | {
+        "robot": values["robot"] or _recorded("robot", episode.robot, load_robot),
+        "task": values["task"] or _recorded("task", episode.task, load_task),
+        "policy": episode.policy,
+    }
+
+
+def _recorded(argument: str, name: str, load: Callable[[str], object]) -> str:
+    """Return the name that the bag gives, if it means something here.
+
+    Raises:
+        UserError: it does not.
+    """
+    try:
+        load(name)
+    except UserError as error:
+        raise UserError(
+            f"the bag's {argument} '{name}' is not known here: give {argument}:=, or nodes:=none "
+            f"to play only ({error})"
+        ) from None
+    return name
 
 
 def _replay(values: Mapping[str, str]) -> list[NodeSpec]:
     namespace = values["namespace"].strip("/")
-    again = [name for name in values["nodes"].split(",") if name]
-
     common: dict[str, Value] = {"robot": values["robot"], "task": values["task"]}
-    own: dict[str, dict[str, Value]] = {"policy": {"policy": values["policy"]}}
+    own: dict[str, dict[str, Value]] = {
+        "perception": {"pace": values["rate"]},
+        "policy": {"policy": values["policy"]},
+    }
     nodes = [
-        NodeSpec(name, name, common | own.get(name, {}), namespace=namespace) for name in again
+        NodeSpec(name, name, common | own.get(name, {}), namespace=namespace)
+        for name in _again(values["nodes"])
     ]
     played: dict[str, Value] = {"bag": values["bag"], "rate": float(values["rate"])}
-    player = NodeSpec("player", "player", played, namespace=namespace, required=True)
+    player = NodeSpec("player", "player", common | played, namespace=namespace, required=True)
     return _acquainted([*nodes, player])
 
 
@@ -240,9 +272,16 @@ REPLAY = Graph(
         Argument(
             "nodes",
             "perception",
-            f"what runs again instead of being played, by comma: {', '.join(_REPLAYABLE)}",
-            check=_check_nodes,
+            f"what runs again instead of being played, by comma: {', '.join(_REPLAYABLE)}; or none",
+            check=_again,
         ),
+        Argument(
+            "robot",
+            "",
+            "what the nodes that run again are for (default: the bag's own)",
+            check=lambda v: v and load_robot(v),
+        ),
+        Argument("task", "", "likewise", check=lambda v: v and load_task(v)),
         _NAMESPACE_ARGUMENT,
     ),
     nodes=_replay,

@@ -43,6 +43,7 @@ def _node(spec: NodeSpec) -> Node:
         package="rl_robot",
         executable=spec.executable,
         name=spec.name,
+        exec_name=spec.name,
         namespace=spec.namespace,
         # Typed, because launch would guess: a pace of '1.0' or a run called '7' is a string.
         parameters=[

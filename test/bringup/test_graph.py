@@ -13,6 +13,7 @@ from rl_robot.bringup.graph import (
 )
 from rl_robot.bringup.graphs import COLLECT, DEPLOY, REPLAY, find_graph
 from rl_robot.errors import UserError
+from rl_robot.experience.bags import EpisodeMetadata, EpisodeWriter
 
 TINY = Graph(
     name="tiny",
@@ -160,11 +161,72 @@ def test_replay_runs_nodes_again_that_hear_the_robot_and_none_that_moves_it(tmp_
     nodes = {node.name: node for node in REPLAY.nodes(REPLAYED | {"nodes": "perception,policy"})}
     assert set(nodes) == {"perception", "policy", "player"}
     assert nodes["policy"].parameters["policy"] == "weak_script"
+    assert nodes["perception"].parameters["pace"] == "2"
     player = nodes["player"]
     assert player.required
-    assert player.parameters == {"bag": "b", "rate": 2.0, "nodes": "perception,policy,player"}
-    with pytest.raises(UserError, match="'safety': expected some of perception, policy, reward"):
-        REPLAY.resolve({"bag": str(tmp_path), "nodes": "safety"})
+    assert player.parameters == {
+        "bag": "b",
+        "rate": 2.0,
+        "robot": "arm",
+        "task": "grasp",
+        "nodes": "perception,policy,player",
+    }
+    for refused in ("safety", "none,perception"):
+        with pytest.raises(UserError, match="expected none, or some of perception, policy, reward"):
+            REPLAY.resolve({"bag": str(tmp_path), "nodes": refused})
+
+
+@pytest.mark.parametrize("rate", ["0", "21", "nan", "paced"])
+def test_replay_refuses_a_rate_that_is_no_factor_of_real_time(tmp_path, rate):
+    with pytest.raises(UserError, match=f"rate '{rate}': expected a factor"):
+        REPLAY.resolve({"bag": str(tmp_path), "rate": rate})
+
+
+def bag(folder, *, robot="arm", task="grasp"):
+    """Write a bag without a message; return its path."""
+    writer = EpisodeWriter(folder / f"{robot}-{task}", {"clock": "rosgraph_msgs/msg/Clock"})
+    return str(
+        writer.close(
+            EpisodeMetadata(
+                episode=0,
+                robot=robot,
+                task=task,
+                split="test",
+                index=0,
+                start="{}",
+                policy="script",
+                policy_version="1",
+                seed=0,
+                outcome="success",
+            )
+        )
+    )
+
+
+def test_replay_is_for_the_robot_and_task_of_the_bag_unless_told(tmp_path):
+    recorded = bag(tmp_path)
+    values = REPLAY.resolve({"bag": recorded})
+    assert (values["robot"], values["task"], values["policy"]) == ("arm", "grasp", "script")
+    assert REPLAY.resolve({"bag": recorded, "task": "reach"})["task"] == "reach"
+
+
+def test_replay_of_another_robot_or_task_says_which_argument_is_missing(tmp_path):
+    crane = bag(tmp_path, robot="crane")
+    with pytest.raises(UserError, match=r"robot 'crane' is not known here: give robot:="):
+        REPLAY.resolve({"bag": crane})
+    yaml = str(Path(__file__).parents[1] / "robots" / "crane.yaml")
+    assert REPLAY.resolve({"bag": crane, "robot": yaml})["robot"] == yaml
+    with pytest.raises(UserError, match=r"task 'stack' is not known here: give task:="):
+        REPLAY.resolve({"bag": bag(tmp_path, task="stack")})
+    with pytest.raises(UserError, match="leg"):
+        REPLAY.resolve({"bag": crane, "robot": "leg"})
+
+
+def test_a_bag_of_an_unknown_robot_can_be_played_alone(tmp_path):
+    values = REPLAY.resolve({"bag": bag(tmp_path, robot="crane", task="stack"), "nodes": "none"})
+    (player,) = REPLAY.nodes(values)
+    assert player.parameters["robot"] == player.parameters["task"] == ""
+    assert player.parameters["nodes"] == "player"
 
 
 def test_every_executable_is_installed_for_ros2_run():

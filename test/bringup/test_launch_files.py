@@ -132,6 +132,7 @@ def test_a_launch_file_declares_the_arguments_of_its_graph(name):
 def test_every_node_starts_with_typed_parameters_and_ends_with_the_supervisor(start, tmp_path):
     launch = start("run:=7", "namespace:=left", fates={"supervisor": 0})
     assert launch.wait() == 0, launch.output
+    assert "[perception-2]: process started" in launch.output
     specs = {spec.name: spec for spec in COLLECT.nodes(COLLECT.resolve({"run": "7"}))}
     for name in NODES:
         started = json.loads((tmp_path / f"{name}.started").read_text())
