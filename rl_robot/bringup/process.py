@@ -64,7 +64,7 @@ class NodeProcess:
                 stdout=None if show_output else file,
                 stderr=file,
                 # A session of its own keeps the terminal's Ctrl-C away: the runner decides who
-                # stops when. It also is the group that is killed, helpers of the node included.
+                # stops when. It also is the group that is killed, with whatever the node started.
                 start_new_session=True,
                 preexec_fn=_die_with_parent(),
             )
