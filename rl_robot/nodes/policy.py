@@ -42,7 +42,6 @@ class Job:
     """What the policy needs for one action."""
 
     episode: Episode
-    first: bool
     snapshot: Snapshot
     executed: Executed | None
     reference: np.ndarray
@@ -60,6 +59,8 @@ class PolicyNode(GraphNode):
         self._explore = given.explore
         self._loop = ControlLoop(self._task, robot)
         self._episode_id = -1
+        self._acting_in = -1  # the worker's episode: a job that was dropped may have been its first
+        self._failure: Exception | None = None
         self._last_tick_ns = 0
         self._acted: deque[float] = deque(maxlen=50)  # wall times of the last actions
         self.health["version"] = str(self._policy.spec.version)
@@ -70,13 +71,13 @@ class PolicyNode(GraphNode):
         self._observer = Observer(self, robot, self._task, self._on_change, paced=paced)
         self._worker = threading.Thread(target=self._work, name="inference", daemon=True)
         self._worker.start()
+        self.every(0.1, self._watch_worker)
 
     def _on_change(self) -> None:
         episode, tick = self._observer.episode, self._observer.tick_ns
         if episode is None or episode.phase != RUNNING:
             return
-        first = episode.id != self._episode_id
-        if first:
+        if episode.id != self._episode_id:
             self._last_tick_ns = episode.stamp_ns - 1
         if tick <= self._last_tick_ns:
             return
@@ -84,16 +85,25 @@ class PolicyNode(GraphNode):
         if snapshot is None or reference is None:
             return
         self._episode_id, self._last_tick_ns = episode.id, tick
-        self._slot.put(Job(episode, first, snapshot, self._observer.executed(), reference))
+        self._slot.put(Job(episode, snapshot, self._observer.executed(), reference))
 
     def _work(self) -> None:
         while (job := self._slot.take()) is not None:
             began = time.perf_counter()
-            self._act(job)
+            try:
+                self._act(job)
+            except Exception as error:  # whatever a policy or task raises ends the node, not only
+                self._failure = error  # this thread, where nobody would notice
+                return
             self._report(job, time.perf_counter() - began)
 
+    def _watch_worker(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
     def _act(self, job: Job) -> None:
-        if job.first:
+        if job.episode.id != self._acting_in:
+            self._acting_in = job.episode.id
             self._policy.reset(job.episode.seed)
             self._loop.reset(job.reference)
         elif job.executed is not None:

@@ -47,7 +47,9 @@ class RecorderNode(GraphNode):
         self._cut = EpisodeCut(rules, period=task.period)
         self._writer: EpisodeWriter | None = None
         self._episode: Episode | None = None
-        self._last_id = -1
+        # What an earlier process of this name had begun is its own affair, and not to be reopened.
+        self._last_id = self._run.next_episode() - 1
+        self._said_id = -1
         self._status = self.publisher(topics.RECORDER_STATUS)
         for name, topic in self._types.items():
             self.create_subscription(
@@ -70,7 +72,11 @@ class RecorderNode(GraphNode):
         self._close_when_complete()
 
     def _follow(self, episode: Episode) -> None:
-        """Open a bag when an episode starts to run, end it when the episode does."""
+        """Open a bag when an episode starts to run, end it when the episode does.
+
+        A recorder that was restarted hears the latest messages of `episode` again, of which the
+        older ones speak of episodes that are no longer its own.
+        """
         if episode.phase == RUNNING and self._writer is None and episode.id > self._last_id:
             self._last_id = episode.id
             types = {name: topic_type(topic) for name, topic in self._types.items()}
@@ -84,8 +90,9 @@ class RecorderNode(GraphNode):
         elif episode.phase == ENDED and self._writer is not None:
             if self._episode is None or self._episode.phase != ENDED:
                 self._cut.end(episode.stamp_ns, time.monotonic())
-        elif episode.phase == ENDED and episode.id > self._last_id:
-            self._last_id = episode.id  # it ended before it ran: there is nothing to keep
+        elif episode.phase == ENDED and episode.id != self._said_id:
+            # It ended before it ran, or the process that recorded it died: there is no bag.
+            self._last_id = max(self._last_id, episode.id)
             self._say_closed(episode, "")
         self._episode = episode
 
@@ -128,6 +135,7 @@ class RecorderNode(GraphNode):
         )
 
     def _say_closed(self, episode: Episode, path: str) -> None:
+        self._said_id = episode.id
         values = {"id": str(episode.id), "path": path}
         self._status.publish(status_message(episode.stamp_ns, "recorder", "closed", values))
         self.health["closed"] = str(episode.id)

@@ -5,6 +5,7 @@ or hang, marks the episode they broke and runs it again. A person is asked for o
 """
 
 import os
+import re
 import signal
 import socket
 import time
@@ -32,12 +33,22 @@ from rl_robot.ros.pace import parse_pace
 from rl_robot.ros.parameters import read_parameters
 from rl_robot.supervision.health import Roll
 from rl_robot.supervision.progress import ProgressLine
-from rl_robot.supervision.session import ENDED, RESETTING, RUNNING, Episode, Session, SessionPlan
+from rl_robot.supervision.session import (
+    BROKEN,
+    ENDED,
+    RESETTING,
+    RUNNING,
+    Episode,
+    Session,
+    SessionPlan,
+)
 from rl_robot.tasks import load_task
 
 START_TIMEOUT = 60.0  # s for all nodes to come up, or back
 STUCK_TIMEOUT = 30.0  # s of wall time in which an episode must get on
 CLOSE_TIMEOUT = 10.0  # s for the recorder to close a bag
+BAGS_WHEN_STOPPED = 25  # more than can be read in the seconds that a stopped session has
+INTERRUPTED = 130  # exit status
 HANG_TIMEOUT = 5.0  # s of silence after which a process that still exists is ended
 
 
@@ -83,6 +94,9 @@ class SupervisorNode(GraphNode):
         self._progress_at = time.monotonic()
         self._published_again = False
         self._closed_id = -1
+        self._closed_path = ""
+        self._settled_id = -1
+        self._broken_at = 0.0
         self._tick_ns = 0
         self._began = 0.0
         self._steps = 0
@@ -117,7 +131,8 @@ class SupervisorNode(GraphNode):
 
     def _take_closed(self, message: DiagnosticArray) -> None:
         values = status_values(message.status[0])
-        self._closed_id = max(self._closed_id, int(values.get("id", "-1")))
+        self._closed_id = int(values.get("id", "-1"))
+        self._closed_path = values.get("path", "")
         self._supervise()
 
     def _take_health(self, message: DiagnosticArray) -> None:
@@ -138,7 +153,9 @@ class SupervisorNode(GraphNode):
         self._say(episode)
         if episode is not None and episode.phase == ENDED:
             self._waiting_since = time.monotonic()
-            self._show()
+            if episode.outcome == BROKEN:
+                # What broke it may be a node that is about to be missed: all must speak again.
+                self._broken_at = self._waiting_since
 
     def _say(self, episode: Episode | None) -> None:
         if episode is not None:
@@ -149,7 +166,7 @@ class SupervisorNode(GraphNode):
 
     def _supervise(self) -> None:
         now = time.monotonic()
-        missing = self._roll.missing(now)
+        missing = self._roll.missing(now, self._broken_at)
         restarted = self._roll.take_restarted()
         episode = self._session.episode
         if restarted:
@@ -158,9 +175,12 @@ class SupervisorNode(GraphNode):
             self._watch_episode(missing, restarted, now)
         elif missing or self._undiscovered():
             self._wait_for(missing or self._undiscovered(), now)
-        elif not self._ready():
+        elif not self._ready() or (episode is not None and not self._settle(episode, now)):
             return
-        elif episode is None or self._is_closed(episode, now):
+        elif not self._enabled():
+            # Hardware starts disabled, and goes on after a stop only when a person says so.
+            self.problem("waiting: the robot is disabled, call the service safety/enable")
+        else:
             self._go_on()
 
     def _watch_episode(self, missing: list[str], restarted: list[str], now: float) -> None:
@@ -170,6 +190,8 @@ class SupervisorNode(GraphNode):
             reason = f"{', '.join(restarted)} died and was started again"
         elif missing:
             reason = f"{', '.join(missing)} is silent"
+        elif not self._enabled():
+            reason = "the robot was stopped or disabled"
         elif now - self._progress_at > STUCK_TIMEOUT:
             reason = f"nothing happened for {STUCK_TIMEOUT:.0f} s{self._lacking()}"
         if reason:
@@ -209,9 +231,11 @@ class SupervisorNode(GraphNode):
     def _executable_of(pid: int, name: str) -> bool:
         """Whether the process is (still) that node: process ids are used again."""
         try:
-            return name in Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+            command = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
         except OSError:
             return False
+        # `python -m rl_robot.nodes.NAME`, or the script NAME of a ROS installation.
+        return any(re.fullmatch(rf"(.*[./])?{name}", part) for part in command[:3])
 
     def _ready(self) -> bool:
         """Paced: have the simulator say the present tick (again) when nodes came up or back."""
@@ -223,12 +247,32 @@ class SupervisorNode(GraphNode):
         return self._published_again
 
     def _is_closed(self, episode: Episode, now: float) -> bool:
-        if not self._given.record or self._closed_id >= episode.id:
+        if not self._given.record or self._closed_id == episode.id:
             return True
         if now - self._waiting_since > CLOSE_TIMEOUT:
             self.problem(f"the recorder did not close the bag of episode {episode.id}")
             return True
         return False
+
+    def _settle(self, episode: Episode, now: float) -> bool:
+        """Count an ended episode when its bag is closed; False while that is awaited."""
+        if episode.id == self._settled_id:
+            return True
+        if not self._is_closed(episode, now):
+            return False
+        self._settled_id = episode.id
+        kept = not self._given.record or (self._closed_id == episode.id and bool(self._closed_path))
+        self._session.settle(kept=kept)
+        self._show()
+        if not kept:
+            self._broken_at = now
+        return kept
+
+    def _enabled(self) -> bool:
+        """Whether safety lets anything move the robot."""
+        return (
+            "safety" not in self._roll.expected or self._roll.value("safety", "enabled") == "true"
+        )
 
     def _go_on(self) -> None:
         """Begin the next episode, or end the session."""
@@ -260,7 +304,10 @@ class SupervisorNode(GraphNode):
     def _finish(self, exit_code: int) -> None:
         self._write_session()
         self._line.end()
-        if self._run.list_episodes():
+        bags = len(self._run.list_episodes())
+        if exit_code == INTERRUPTED and bags > BAGS_WHEN_STOPPED:
+            print(f"rl_robot report {self._run.path}   writes the report of {bags} episodes")
+        elif bags:
             print(f"report: {write_report(self._run)}", flush=True)
         self.exit_code = exit_code
 
@@ -298,13 +345,15 @@ class SupervisorNode(GraphNode):
 
     def close(self) -> None:
         """Interrupted: mark the episode, let the recorder close its bag, write what there is."""
-        if self.exit_code is None and self._began:
+        if self.exit_code is None:
             self._say(self._session.break_off(self._tick_ns, "interrupted"))
             deadline = time.monotonic() + 1.5
             while self._run.unfinished_episodes() and time.monotonic() < deadline:
                 time.sleep(0.05)
             # A session without an end is ended so; any other was cut short.
-            self._finish(130 if self._given.episodes else 0)
+            self._finish(INTERRUPTED)
+            if not self._given.episodes:
+                self.exit_code = 0
         self._lock.release()
 
 

@@ -1,6 +1,7 @@
 """What every node of the graph does alike: topics from the table, health, signals, a clean end."""
 
 import os
+import re
 import signal
 import socket
 import sys
@@ -24,6 +25,7 @@ from rl_robot.errors import UserError
 from rl_robot.ros import topics
 from rl_robot.ros.messages import status_message
 
+LOG_PERIOD = 10.0  # seconds between two log lines of the same problem
 HEALTH_PERIOD = 0.5  # seconds between two reports of a node's health
 
 
@@ -44,6 +46,7 @@ class GraphNode(Node):
         self.exit_code: int | None = None
         self._problem = ""
         self._problem_time = 0.0
+        self._logged: dict[str, float] = {}  # when a text was logged last
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._diagnostics = self.publisher(topics.DIAGNOSTICS)
         self.every(HEALTH_PERIOD, self._report_health)
@@ -98,10 +101,17 @@ class GraphNode(Node):
         return self.create_timer(seconds, callback, clock=self._steady)
 
     def problem(self, text: str) -> None:
-        """Report that something is wrong: in the log once, in diagnostics for two seconds."""
-        if text != self._problem:
+        """Report that something is wrong: in diagnostics for two seconds, and in the log.
+
+        The log takes the same text, whatever its numbers, once in ten seconds: a fault that lasts
+        a night must not fill the disk.
+        """
+        now = time.monotonic()
+        key = re.sub(r"[0-9]+", "#", text)
+        if now - self._logged.get(key, -LOG_PERIOD) >= LOG_PERIOD:
+            self._logged[key] = now
             self.get_logger().warning(text)
-        self._problem, self._problem_time = text, time.monotonic()
+        self._problem, self._problem_time = text, now
 
     def close(self) -> None:
         """Finish what must not be left half-done; called once before the node is destroyed."""

@@ -32,12 +32,13 @@ class Roll:
             self._restarted.add(node)
         self._reports[node] = _Report(now, values)
 
-    def missing(self, now: float) -> list[str]:
-        """Name the nodes that are silent or were never heard."""
+    def missing(self, now: float, since: float = 0.0) -> list[str]:
+        """Name the nodes that are silent, or were not heard after the time `since`."""
+        oldest = max(now - self.silence, since)
         return [
             node
             for node in self.expected
-            if node not in self._reports or now - self._reports[node].at > self.silence
+            if node not in self._reports or self._reports[node].at < oldest
         ]
 
     def take_restarted(self) -> list[str]:

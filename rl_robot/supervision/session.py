@@ -12,12 +12,10 @@ from typing import Any
 from rl_robot.errors import UserError
 from rl_robot.tasks import Start, Task
 
-STARTING = "starting"
 RESETTING = "resetting"
 RUNNING = "running"
 ENDED = "ended"
-STOPPED = "stopped"
-PHASES = (STARTING, RESETTING, RUNNING, ENDED, STOPPED)
+PHASES = (RESETTING, RUNNING, ENDED)
 
 SUCCESS = "success"
 TERMINATED = "terminated"
@@ -86,6 +84,7 @@ class SessionPlan:
     seed: int = 0
     resets_in_a_row: int = 3  # failed resets before a person is asked for
     retries: int = 3  # broken tries of one start before a person is asked for
+    lost_in_a_row: int = 10  # control periods without a command after which an episode is broken
 
 
 class Session:
@@ -110,6 +109,7 @@ class Session:
         self.episode: Episode | None = None
         self._last_reward_ns = 0
         self._start_ns = 0
+        self._lost_in_a_row = 0
 
     @property
     def finished(self) -> bool:
@@ -141,6 +141,7 @@ class Session:
             return None
         if status == "done":
             self._start_ns = self._last_reward_ns = stamp_ns
+            self._lost_in_a_row = 0
             self.failed_resets = 0
             self.episode = replace(episode, phase=RUNNING, stamp_ns=stamp_ns)
             return self.episode
@@ -158,12 +159,20 @@ class Session:
             return None
         self._last_reward_ns = stamp_ns
         elapsed = (stamp_ns - self._start_ns) * 1e-9
+        lost = int(reward["lost_periods"])
+        self._lost_in_a_row = self._lost_in_a_row + 1 if lost > episode.lost_periods else 0
         self.episode = replace(
             episode,
             stamp_ns=stamp_ns,
             steps=round(elapsed / self._task.period),
-            lost_periods=int(reward["lost_periods"]),
+            lost_periods=lost,
         )
+        if self._lost_in_a_row >= self.plan.lost_in_a_row:
+            return self._end(
+                stamp_ns,
+                BROKEN,
+                f"no command of the policy was executed in {self._lost_in_a_row} periods",
+            )
         if reward["success"]:
             return self._end(stamp_ns, SUCCESS, "", terminated=True)
         if reward["terminated"]:
@@ -197,15 +206,20 @@ class Session:
             terminated=terminated,
             truncated=truncated,
         )
-        self.lost_periods += self.episode.lost_periods
-        if outcome in (SUCCESS, TERMINATED, TRUNCATED):
+        return self.episode
+
+    def settle(self, *, kept: bool = True) -> None:
+        """Count the ended episode; `kept` is false when its bag was lost, so it must run again."""
+        assert self.episode is not None
+        if kept and self.episode.outcome != BROKEN:
             self.done += 1
-            self.successes += outcome == SUCCESS
+            self.successes += self.episode.outcome == SUCCESS
+            self.lost_periods += self.episode.lost_periods
             self._next_index += 1
             self._tries = 0
-        else:
-            self.broken += 1
-            self._tries += 1
-            if self._tries >= self.plan.retries and not self.gave_up:
-                self.gave_up = f"start {self.episode.index} broke {self._tries} times: {reason}"
-        return self.episode
+            return
+        reason = self.episode.reason if kept else "its bag was lost"
+        self.broken += 1
+        self._tries += 1
+        if self._tries >= self.plan.retries and not self.gave_up:
+            self.gave_up = f"start {self.episode.index} broke {self._tries} times: {reason}"

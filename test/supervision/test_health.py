@@ -35,3 +35,12 @@ def test_what_a_node_said_last_can_be_asked() -> None:
     assert roll.value("policy", "version", "0") == "0"
     roll.hear("policy", {"pid": "1", "version": "7"}, 0.0)
     assert roll.value("policy", "version", "0") == "7"
+
+
+def test_after_a_fault_every_node_must_speak_again() -> None:
+    roll = Roll(["policy"])
+    roll.hear("policy", {"pid": "1"}, 1.0)
+    assert roll.missing(2.0) == []
+    assert roll.missing(2.0, since=1.5) == ["policy"]
+    roll.hear("policy", {"pid": "1"}, 1.6)
+    assert roll.missing(2.0, since=1.5) == []

@@ -31,6 +31,7 @@ def run_episode(session: Session, stamp: int, rewards: list[dict[str, float]]) -
     for step, reward in enumerate(rewards, start=1):
         session.on_reward(stamp + step * PERIOD_NS, reward)
     assert session.episode is not None
+    session.settle()
     return session.episode
 
 
@@ -50,6 +51,8 @@ def test_an_episode_goes_through_its_phases() -> None:
     assert (ended.phase, ended.outcome, ended.steps) == (ENDED, SUCCESS, 2)
     assert ended.terminated
     assert not ended.truncated
+    assert not session.finished  # not before its bag is closed
+    session.settle()
     assert session.finished
 
 
@@ -83,6 +86,7 @@ def test_each_start_is_used_once_and_a_broken_one_again() -> None:
     session.begin(0)
     session.on_reset(0, "done", "")
     broken = session.break_off(PERIOD_NS, "policy died")
+    session.settle()
     assert broken is not None
     assert (broken.outcome, broken.reason, broken.index) == (BROKEN, "policy died", 5)
     again = run_episode(session, 2 * PERIOD_NS, [SUCCEEDED])
@@ -101,6 +105,7 @@ def test_a_start_that_breaks_again_and_again_asks_for_a_person() -> None:
         assert not session.finished
         session.begin(attempt * PERIOD_NS)
         session.break_off(attempt * PERIOD_NS, "the camera is dark")
+        session.settle()
     assert session.finished
     assert "the camera is dark" in session.gave_up
 
@@ -111,6 +116,7 @@ def test_resets_that_fail_in_a_row_ask_for_a_person() -> None:
         assert not session.gave_up
         session.begin(attempt * PERIOD_NS)
         session.on_reset(attempt * PERIOD_NS, "failed", "the block was not seen")
+        session.settle()
     assert "the block was not seen" in session.gave_up
 
 
@@ -145,3 +151,28 @@ def test_a_damaged_episode_message_is_refused(damage: str) -> None:
         values["start"] = "[1, 2]"
     with pytest.raises(ValueError, match=r".+"):
         Episode.from_values(phase, 0, values)
+
+
+def test_an_episode_whose_bag_was_lost_is_run_again() -> None:
+    session = make(episodes=1)
+    session.begin(0)
+    session.on_reset(0, "done", "")
+    session.on_reward(PERIOD_NS, SUCCEEDED)
+    session.settle(kept=False)
+    assert (session.done, session.successes, session.broken) == (0, 0, 1)
+    assert run_episode(session, 9 * PERIOD_NS, [SUCCEEDED]).index == 0
+    assert session.finished
+
+
+def test_a_policy_that_stays_silent_breaks_the_episode() -> None:
+    session = make(lost_in_a_row=3)
+    session.begin(0)
+    session.on_reset(0, "done", "")
+    for step, lost in enumerate([0, 1, 2, 2, 3, 4], start=1):
+        decided = session.on_reward(step * PERIOD_NS, NOTHING | {"lost_periods": float(lost)})
+        assert decided is not None
+        assert decided.phase == RUNNING
+    ended = session.on_reward(7 * PERIOD_NS, NOTHING | {"lost_periods": 5.0})
+    assert ended is not None
+    assert (ended.phase, ended.outcome) == (ENDED, BROKEN)
+    assert "no command of the policy" in ended.reason
