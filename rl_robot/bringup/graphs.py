@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rl_robot.bringup.graph import Argument, Graph, NodeSpec, Value
 from rl_robot.errors import UserError
+from rl_robot.experience.runs import RunFolder
 from rl_robot.robots.description import load_robot
 from rl_robot.ros.pace import parse_pace
 from rl_robot.tasks import SPLITS, load_task
@@ -112,7 +113,10 @@ def _prepare_session(values: dict[str, str]) -> dict[str, str]:
         from rl_robot.policies import load_policy
 
         load_policy(values["policy"], load_task(values["task"]), load_robot(values["robot"]))
-    return values | {"run": values["run"] or time.strftime("%Y%m%d-%H%M%S")}
+    values |= {"run": values["run"] or time.strftime("%Y%m%d-%H%M%S")}
+    # Here, so that a folder that can't be made is said before anything starts.
+    RunFolder.create(run_folder(values))
+    return values
 
 
 def run_folder(values: Mapping[str, str]) -> Path:
@@ -152,7 +156,7 @@ def _session(values: Mapping[str, str], *, explore: bool) -> list[NodeSpec]:
         *([node("simulator", seed=seed)] if simulated else []),
         *([node("camera", source=values["camera"])] if values["camera"] else []),
         node("perception"),
-        node("policy", policy=values["policy"], explore=explore, seed=seed),
+        node("policy", policy=values["policy"], explore=explore),
         # Hardware starts disabled: a person enables it by a service call.
         node("safety", enabled=simulated, use_sim_time=simulated_clock),
         node("reward"),
