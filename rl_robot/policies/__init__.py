@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from rl_robot.errors import UserError
-from rl_robot.policies.network import NetworkPolicy
 from rl_robot.policies.policy import Action, Policy, PolicySpec, RandomPolicy
 from rl_robot.policies.scripted import script
 from rl_robot.robots.description import Robot
@@ -11,7 +10,6 @@ from rl_robot.tasks import Task
 
 __all__ = [
     "Action",
-    "NetworkPolicy",
     "Policy",
     "PolicySpec",
     "RandomPolicy",
@@ -38,6 +36,9 @@ def load_policy(name_or_file: str, task: Task, robot: Robot) -> Policy:
             f"unknown policy {name_or_file!r}: expected script, weak_script, random "
             "or a .safetensors file"
         )
+    # Here, because it brings torch, which a script need not wait seconds for.
+    from rl_robot.policies.network import NetworkPolicy
+
     policy = NetworkPolicy.load(Path(name_or_file))
     policy.spec.require(task, robot, f"policy {name_or_file}")
     return policy

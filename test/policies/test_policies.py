@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rl_robot.errors import UserError
-from rl_robot.policies import NetworkPolicy, PolicySpec, load_policy, script
+from rl_robot.policies import PolicySpec, load_policy, script
+from rl_robot.policies.network import NetworkPolicy
 from rl_robot.robots.description import load_robot
 from rl_robot.tasks import Grasp, Reach, ScriptStrength
 
