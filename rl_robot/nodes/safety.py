@@ -2,7 +2,8 @@
 
 One source moves the robot at a time; whatever it sends passes the checks and the filter. Paced, one
 command is executed for each tick, once the supervisor has decided the tick; at real time commands
-are forwarded as they arrive and a steady timer brakes when none does. Not safety-rated.
+are forwarded as they arrive and a steady timer brakes when none does. Disabled at real time, or
+without joint states, it brakes to rest and then sends nothing. Not safety-rated.
 """
 
 import time
@@ -11,6 +12,8 @@ from functools import partial
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
@@ -32,28 +35,42 @@ from rl_robot.ros.parameters import read_parameters
 from rl_robot.safety.arbiter import SOURCES, TAKE_OVER, Arbiter
 from rl_robot.safety.checks import CommandRefused, RawCommand, check_command
 from rl_robot.safety.filter import SafetyFilter
-from rl_robot.supervision.session import RESETTING, RUNNING, Episode
+from rl_robot.safety.seat import Seat
+from rl_robot.supervision.session import ENDED, RESETTING, RUNNING, Episode
 from rl_robot.tasks import load_task
 
 HOLD = "hold"  # the source of what safety sends of its own accord
 
+# A latched subscription hears a stop that was pressed before this node started, but DDS connects it
+# to latched publishers only; the others hear every button, however it publishes.
+STOP_QUALITIES = (
+    topics.EMERGENCY_STOP.quality.profile(),
+    QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE),
+    QoSProfile(
+        depth=10,
+        reliability=ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.VOLATILE,
+    ),
+)
+
 
 @dataclass(frozen=True)
 class Parameters:
-    """Parameters of the safety node. Ages count in control periods."""
+    """Parameters of the safety node."""
 
     robot: str = "arm"
     task: str = "grasp"
     pace: str = "1.0"
     enabled: bool = False  # simulations start enabled, hardware by the service safety/enable
-    max_age: float = 2.5
+    max_age: float = 2.5  # control periods
     max_future: float = 0.02  # s that a stamp may lie ahead of this node's clock
     watchdog: float = 5.0  # s of wall time after which a paced tick goes on with a hold
+    supervisor_silence: float = 2.0  # s of wall time after which a running episode counts as over
 
 
 @dataclass(frozen=True)
 class Received:
-    """A command as it came, and when (steady clock, s)."""
+    """A command as it came, and when (s of the node's steady clock)."""
 
     message: JointTrajectory
     at: float
@@ -74,22 +91,24 @@ class SafetyNode(GraphNode):
         # A simulation that runs faster than the wall clock gains as much on this node's clock.
         self._max_future = given.max_future * max(1.0, self._factor or 1.0)
         self._watchdog = given.watchdog
+        # Simulated at a small factor, ticks are far apart: a few may always be missing.
+        silence = given.supervisor_silence * (self._factor or 1.0)
+        self._max_silence = max(silence, 5.0 * self._period)
         self._filter = SafetyFilter(self._robot.joints, period=self._period)
-        self._started = False  # the filter knows the measured state
+        self._seat = Seat(self._filter, period=self._period, max_age=self._max_age)
+        self._seated_ns = 0
         self._arbiter = Arbiter()
         if given.enabled:
             self._arbiter.enable()
         self._episode: Episode | None = None
+        self._episode_at = 0.0
         self._commands: dict[str, Received] = {}
         self._joint_ns = 0
-        self._joint_at = 0.0
-        self._measured: np.ndarray | None = None
         self._executed_ns = 0
         self._sent_at = 0.0
         self._sent_source = HOLD
-        self._progress_at = time.monotonic()
+        self._progress_at = self._now()
         self._counts = {"executed": 0, "held": 0, "refused": 0, "interventions": 0, "lost": 0}
-        self._latencies: list[float] = []  # s, since the last health report
 
         self._writers = {
             interface.name: self.publisher(
@@ -102,7 +121,8 @@ class SafetyNode(GraphNode):
         self._interventions = self.publisher(topics.SAFETY_INTERVENTIONS)
         self.listen(topics.JOINT_STATES, self._take_joints, depth=1)
         self.listen(topics.EPISODE, self._take_episode, depth=5)
-        self.listen(topics.EMERGENCY_STOP, self._take_stop)
+        for quality in STOP_QUALITIES:
+            self._listen_for_stops(quality)
         for source in SOURCES:
             self.create_subscription(
                 JointTrajectory,
@@ -120,6 +140,14 @@ class SafetyNode(GraphNode):
 
     # --- what is heard ---------------------------------------------------------------------
 
+    def _listen_for_stops(self, quality: QoSProfile) -> None:
+        # That one of the subscriptions does not match a publisher is nothing to report.
+        silent = SubscriptionEventCallbacks(use_default_callbacks=False)
+        topic = topics.EMERGENCY_STOP
+        self.create_subscription(
+            topic.type, topic.name, self._take_stop, quality, event_callbacks=silent
+        )
+
     def _take_joints(self, message: JointState) -> None:
         positions = dict(zip(message.name, message.position, strict=False))
         try:
@@ -133,32 +161,26 @@ class SafetyNode(GraphNode):
         stamp = stamp_ns(message)
         if stamp < self._joint_ns - self._period_ns:
             self._start_again("the clock of joint_states was set back")
-        self._joint_ns, self._joint_at, self._measured = stamp, time.monotonic(), measured
-        if not self._started:
-            self._started = self._start_filter(measured)
+        self._joint_ns = stamp
+        self._seat.measure(measured, self._now())
+        # At real time a disabled robot is left alone: it may be moved by hand meanwhile.
+        if not self._seat.seated and (self._factor is None or self._arbiter.enabled):
+            self._sit()
         self._execute_tick()
-
-    def _start_filter(self, measured: np.ndarray) -> bool:
-        """Begin from the measured state; False, and said, when it can't be true."""
-        try:
-            self._filter.reset(measured)
-        except ValueError as error:
-            self.problem(f"joint_states: {error}")
-            return False
-        return True
 
     def _take_episode(self, message: DiagnosticArray) -> None:
         episode = episode_of(self, message)
         if episode is not None:
+            self._episode_at = self._now()
             if self._episode is None or episode.phase != self._episode.phase:
-                self._progress_at = time.monotonic()
+                self._progress_at = self._now()
             self._episode = episode
             self._execute_tick()
 
     def _take_command(self, source: str, message: JointTrajectory) -> None:
-        received = Received(message, time.monotonic(), stamp_ns(message))
+        received = Received(message, self._now(), stamp_ns(message))
         # Who takes over by merely speaking must at least speak sense.
-        if source in TAKE_OVER and self._check(source, received, self._now_ns()) is None:
+        if source in TAKE_OVER and self._check(source, received) is None:
             return
         self._commands[source] = received
         if self._factor is None:
@@ -172,35 +194,83 @@ class SafetyNode(GraphNode):
 
     def _start_again(self, why: str) -> None:
         self.problem(why)
-        self._started = False
+        if self._factor is None:
+            self._seat.leave()
+        else:
+            self._seat.doubt()  # it may be moving
         self._executed_ns = 0
         self._commands.clear()
+
+    def _phase(self) -> str:
+        """The episode's phase. At real time it is over when the supervisor fell silent."""
+        if self._episode is None:
+            return ""
+        return ENDED if self._is_silent() else self._episode.phase
+
+    def _is_silent(self) -> bool:
+        """Whether, at real time, the supervisor, who speaks once per tick, runs no episode."""
+        running = self._episode is not None and self._episode.phase == RUNNING
+        silence = self._now() - self._episode_at
+        return self._factor is not None and running and silence > self._max_silence
 
     def _source(self) -> str | None:
         """The source that may move the robot now."""
         if self._episode is None:
             return None
-        now = time.monotonic()
+        now = self._now()
         live = [
             source
             for source, received in self._commands.items()
             if now - received.at <= self._max_age
         ]
-        return self._arbiter.active_source(self._episode.phase, live)
+        return self._arbiter.active_source(self._phase(), live)
+
+    # --- where the robot is ----------------------------------------------------------------
+
+    def _now(self) -> float:
+        """Now on a steady clock that runs as fast as the robot's time does; paced, the wall's."""
+        return time.monotonic() * (self._factor or 1.0)
+
+    def _elapsed(self) -> float:
+        """Seconds of the robot's time since it was sent a motion."""
+        if self._factor is None:
+            return (self._joint_ns - self._executed_ns) * 1e-9
+        return self._now() - self._sent_at
+
+    def _sit(self) -> str:
+        """Have the filter begin where the robot is; return, and say, what is against it."""
+        try:
+            self._seat.sit()
+        except ValueError as error:
+            self.problem(f"joint_states: {error}")
+            return f"joint_states: {error}"
+        if self._factor is not None:
+            # Said at once, for the sources' next motions begin where the last one ended.
+            self._seated_ns = self._now_ns()
+            self._send(None, HOLD, self._seated_ns)
+        return ""
 
     # --- services --------------------------------------------------------------------------
 
     def _enable(self, request: SetBool.Request, reply: SetBool.Response) -> SetBool.Response:
         if not request.data:
             self._arbiter.disable()
+            self._brake()
             reply.success = True
             return reply
-        reply.success = self._arbiter.enable()
-        if not reply.success:
-            reply.message = f"stopped by {self._arbiter.stop_reason}: call safety/clear first"
-        elif self._measured is not None:
-            self._started = self._start_filter(self._measured)
+        reply.message = "" if self._arbiter.enabled else self._prepare()
+        reply.success = not reply.message and self._arbiter.enable()
         return reply
+
+    def _prepare(self) -> str:
+        """Get ready to be enabled; return what is against it, if anything is."""
+        if self._arbiter.stopped:
+            return f"stopped by {self._arbiter.stop_reason}: call safety/clear first"
+        if self._factor is not None and not self._seat.fresh(self._now()):
+            return "no joint_states are coming: nobody knows where the robot is"
+        # Not while it still brakes: it then goes on from there.
+        left = not self._seat.seated or self._seat.at_rest(self._elapsed())
+        return self._sit() if left and self._seat.measured else ""
 
     def _stop(self, _: Trigger.Request, reply: Trigger.Response) -> Trigger.Response:
         self._stop_robot("the service safety/emergency_stop")
@@ -209,6 +279,7 @@ class SafetyNode(GraphNode):
 
     def _stop_robot(self, who: str) -> None:
         self._arbiter.stop(who)
+        self._brake()
         self.problem(f"emergency stop by {who}")
 
     def _clear(self, _: Trigger.Request, reply: Trigger.Response) -> Trigger.Response:
@@ -222,7 +293,7 @@ class SafetyNode(GraphNode):
     def _execute_tick(self) -> None:
         """Paced: execute the pending tick when all that belongs to it has come."""
         episode = self._episode
-        if self._factor is not None or episode is None or not self._started:
+        if self._factor is not None or episode is None or not self._seat.seated:
             return
         # Stopped or disabled, the tick is still executed, as a hold, so that time goes on.
         awaited = self._source() or self._arbiter.due_source(episode.phase)
@@ -241,9 +312,9 @@ class SafetyNode(GraphNode):
     def _watch_handshake(self) -> None:
         """Paced: a source that never answers costs a period, not the session."""
         phase = self._episode.phase if self._episode else ""
-        waited = time.monotonic() - max(self._progress_at, self._sent_at)
+        waited = self._now() - max(self._progress_at, self._sent_at)
         due = phase in (RESETTING, RUNNING) and self._joint_ns > self._executed_ns
-        if due and self._started and waited > self._watchdog:
+        if due and self._seat.seated and waited > self._watchdog:
             self.problem(
                 f"{phase}: no command within {self._watchdog:g} s, holding one period; "
                 f"awaited: {self._awaited()}"
@@ -268,24 +339,43 @@ class SafetyNode(GraphNode):
     # --- at the wall clock's pace ----------------------------------------------------------
 
     def _execute_now(self, source: str, received: Received) -> None:
-        if not self._started:
-            return
-        now = self.get_clock().now().nanoseconds
-        if time.monotonic() - self._joint_at > self._max_age:
+        if not self._seat.reliable(self._now()):
             self.problem(f"joint_states stopped: {source}'s command is not executed")
-            return
-        self._latencies.append((now - received.stamp_ns) * 1e-9)
-        self._send_checked(source, received)
+        elif received.stamp_ns < self._seated_ns:
+            # Its motion begins where the robot was before safety let go of it.
+            self._counts["refused"] += 1
+            self.problem(f"{source}: command refused: its capture is older than the robot's start")
+        else:
+            self._send_checked(source, received)
 
     def _watch_commands(self) -> None:
-        """Brake, then hold, when the source of the phase has nothing to say in time."""
-        assert self._factor is not None
-        if self._started:
-            periods = 1.0 if self._sent_source == HOLD else 1.5
-            waited = time.monotonic() - self._sent_at
-            if waited >= periods * self._period / self._factor:
-                self._send(None, HOLD, self.get_clock().now().nanoseconds)
+        """Brake when nobody may move the robot or has anything to say; let go of it at rest."""
+        followed = self._seat.reliable(self._now()) and self._arbiter.enabled
+        if self._seat.seated:
+            if not followed and self._seat.at_rest(self._elapsed()):
+                self._seat.leave()
+            elif self._is_brake_due(followed):
+                self._send(None, HOLD, self._now_ns())
+        if self._arbiter.enabled:
+            self._say_silence()
         self._report()
+
+    def _is_brake_due(self, followed: bool) -> bool:
+        if self._sent_source == HOLD:
+            return self._elapsed() >= self._period
+        late = self._elapsed() >= 1.5 * self._period
+        return late or not followed or self._source() is None
+
+    def _say_silence(self) -> None:
+        if self._seat.measured and not self._seat.fresh(self._now()):
+            self.problem("joint_states stopped: the robot is held")
+        elif self._is_silent():
+            self.problem("the supervisor is silent: the episode counts as over")
+
+    def _brake(self) -> None:
+        """At real time: brake now, whatever was being executed; paced, the next tick is a hold."""
+        if self._factor is not None and self._seat.seated and self._sent_source != HOLD:
+            self._send(None, HOLD, self._now_ns())
 
     # --- executing -------------------------------------------------------------------------
 
@@ -293,7 +383,7 @@ class SafetyNode(GraphNode):
         """Now, on the clock of the sensors' stamps; paced, the newest stamp is the present."""
         return self._joint_ns if self._factor is None else self.get_clock().now().nanoseconds
 
-    def _check(self, source: str, received: Received, now_ns: int) -> Motion | None:
+    def _check(self, source: str, received: Received) -> Motion | None:
         """Return a command as a motion; None, counted and said, when it is refused."""
         message = received.message
         raw = RawCommand(
@@ -307,8 +397,8 @@ class SafetyNode(GraphNode):
             return check_command(
                 raw,
                 joints=self._robot.joint_names,
-                now_ns=now_ns,
-                received_age=0.0 if self._factor is None else time.monotonic() - received.at,
+                now_ns=self._now_ns(),
+                received_age=0.0 if self._factor is None else self._now() - received.at,
                 max_age=self._max_age,
                 max_received_age=self._max_age,
                 max_future=self._max_future,
@@ -320,17 +410,17 @@ class SafetyNode(GraphNode):
 
     def _send_checked(self, source: str, received: Received) -> None:
         """Check a command, then filter and send it; what is refused is never sent."""
-        motion = self._check(source, received, self._now_ns())
+        motion = self._check(source, received)
         if motion is not None:
             self._send(motion, source, received.stamp_ns)
         elif self._factor is None:
             self._send(None, HOLD, received.stamp_ns)
 
     def _send(self, motion: Motion | None, source: str, stamp: int) -> None:
-        now = time.monotonic()
-        if self._factor is not None and self._sent_at:
+        if self._factor is not None:
             # The robot is where the last motion has come by now, not at the end of its period.
-            self._filter.interrupt((now - self._sent_at) * self._factor)
+            self._filter.interrupt(self._elapsed())
+        self._sent_at, self._sent_source = self._now(), source
         safe = self._filter.step(motion)
         # Before the controllers' topics: the recorder files those, which carry no stamp, by it.
         self._command.publish(trajectory_message(safe.motion, stamp, source))
@@ -341,9 +431,6 @@ class SafetyNode(GraphNode):
         if safe.interventions:
             changed = {f"{item.kind}/{item.joint}": item.amount for item in safe.interventions}
             self._interventions.publish(numbers_message(changed, stamp))
-        if self._factor is None:
-            self._latencies.append(now - self._joint_at)
-        self._sent_at, self._sent_source = now, source
         self._executed_ns = max(self._executed_ns, stamp)
         self._counts["held" if source == HOLD else "executed"] += 1
         self._counts["interventions"] += len(safe.interventions)
@@ -374,11 +461,6 @@ class SafetyNode(GraphNode):
         self.health["source"] = self._source() or "none"
         self.health["enabled"] = str(self._arbiter.enabled).lower()
         self.health["emergency_stop"] = str(self._arbiter.stopped).lower()
-
-    def _report_health(self) -> None:
-        taken, self._latencies = self._latencies, []
-        self.health["latency_ms"] = ",".join(f"{1e3 * value:.2f}" for value in taken)
-        super()._report_health()
 
 
 def main(argv: list[str] | None = None) -> int:

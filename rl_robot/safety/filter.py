@@ -129,6 +129,15 @@ class SafetyFilter:
             raise RuntimeError("the safety filter needs reset() with the measured state first")
         return State(self._state.positions.copy(), self._state.velocities.copy())
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether all joints stand at the end of the last period.
+
+        Raises:
+            RuntimeError: before the first ``reset``.
+        """
+        return not self.state.velocities.any()
+
     def reset(
         self, positions: Sequence[float] | Array, velocities: Sequence[float] | Array | None = None
     ) -> None:

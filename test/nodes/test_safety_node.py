@@ -95,8 +95,6 @@ def test_a_good_command_passes_unchanged_to_the_controllers(bench: Any) -> None:
         ("names", "no joint is called"),
         ("twice", "more than once"),
         ("missing", "lacks"),
-        ("future", "in the future"),
-        ("stale", "ago"),
         ("empty", "no points"),
     ],
 )
@@ -106,7 +104,7 @@ def test_bad_commands_are_refused_and_the_period_is_held(
     rig = Rig(bench, enabled=True)
     for _ in range(5):
         rig.tick(hold())
-    motion, stamp = nudge(), rig.stamp
+    motion = nudge()
     names, rows = list(motion.names), motion.positions
     if damage == "nan":
         rows = rows.copy()
@@ -120,13 +118,7 @@ def test_bad_commands_are_refused_and_the_period_is_held(
     elif damage == "empty":
         rows = rows[:0]
     times = TIMES[: len(rows)]
-    message = trajectory_message(Motion(tuple(names), times, rows), stamp)
-    if damage in ("future", "stale"):
-        # Another stamp than the tick's: it is judged against the sensors' clock.
-        stamp += 20 * TASK.period_ns if damage == "future" else -4 * TASK.period_ns
-        message = trajectory_message(motion, stamp)
-        refuse_out_of_time(rig, message, said)
-        return
+    message = trajectory_message(Motion(tuple(names), times, rows), rig.stamp)
     before = len(rig.executed)
     rig.joints.publish(joint_state_message(ROBOT.joint_names, rig.stamp, HOME, 0 * HOME))
     publish_running(rig)
@@ -143,15 +135,33 @@ def publish_running(rig: Rig) -> None:
     rig.episodes.publish(status_message(rig.stamp, "episode", "running", values))
 
 
-def refuse_out_of_time(rig: Rig, message: JointTrajectory, said: str) -> None:
-    """A stale or future command alone must not move the robot; the next good one does."""
+@pytest.mark.parametrize("periods", [-4, -1, 20])
+def test_a_command_for_another_tick_moves_nothing(bench: Any, periods: int) -> None:
+    """Paced, stamps tell the tick: one that is over never comes again, a later one is not yet."""
+    rig = Rig(bench, enabled=True)
+    for _ in range(5):
+        rig.tick(hold())
     before = len(rig.executed)
     rig.joints.publish(joint_state_message(ROBOT.joint_names, rig.stamp, HOME, 0 * HOME))
     publish_running(rig)
-    rig.commands.publish(message)
-    rig.bench.spin(0.5)
+    rig.commands.publish(trajectory_message(nudge(2), rig.stamp + periods * TASK.period_ns))
+    bench.spin(0.5)
     assert all(done.header.frame_id == "hold" for done in rig.executed[before:])
-    assert rig.tick(nudge()).header.frame_id == "policy"
+    wanted = nudge()
+    np.testing.assert_allclose(positions(rig.tick(wanted)), wanted.positions, atol=1e-9)
+
+
+@pytest.mark.parametrize("between", [[True], [False, True]])
+def test_enabling_does_not_stop_what_moves(bench: Any, between: list[bool]) -> None:
+    rig = Rig(bench, enabled=True)
+    moving = nudge()
+    rig.tick(moving)
+    for enabled in between:
+        assert bench.call(SetBool, "safety/enable", SetBool.Request(data=enabled)).success
+    speed = np.zeros_like(HOME)
+    speed[0] = (moving.positions[-1, 0] - moving.positions[-2, 0]) / 0.02
+    further = Motion(ROBOT.joint_names, TIMES, moving.positions[-1] + TIMES[:, None] * speed)
+    np.testing.assert_allclose(positions(rig.tick(further)), further.positions, atol=1e-9)
 
 
 def test_disabled_it_holds_until_it_is_enabled_deliberately(bench: Any) -> None:
