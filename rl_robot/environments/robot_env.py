@@ -15,6 +15,7 @@ from rl_robot.environments.control_loop import ControlLoop
 from rl_robot.errors import UserError
 from rl_robot.experience.alignment import Snapshot, SnapshotAssembler, yaw_of_quaternion
 from rl_robot.perception.block import BlockDetector, PoseTracker
+from rl_robot.robots.commands import interface_motion
 from rl_robot.robots.description import load_robot
 from rl_robot.safety.filter import SafetyFilter
 from rl_robot.simulation.simulator import Simulator
@@ -101,12 +102,9 @@ class RobotEnv(gymnasium.Env[FlatObservation, npt.NDArray[np.float32]]):
         """Run one control period."""
         safe = self._safety.step(self._loop.propose(np.clip(action, -1.0, 1.0)))
         executed = self._loop.executed(safe.motion)
-        names = list(self.robot.joint_names)
         for interface in self.robot.interfaces:
-            columns = [names.index(joint) for joint in interface.joints]
-            self.simulator.command(
-                interface.name, safe.motion.times, safe.motion.positions[:, columns]
-            )
+            part = interface_motion(interface, safe.motion, self.task.period)
+            self.simulator.command(interface.name, part.times, part.positions)
         self.simulator.advance(self.task.period)
         self._steps += 1
         snapshot = self._sense()

@@ -1,7 +1,7 @@
 """perception: pictures in; object poses, the policy-sized picture and the graph's tick out.
 
-A picture that is frozen, malformed or out of order is reported and never used. While an object is
-hidden its last pose is said again with its old stamp.
+A picture that is frozen, malformed or out of order is reported and never used; a camera that falls
+silent is reported. While an object is hidden its last pose is said again with its old stamp.
 """
 
 import time
@@ -26,8 +26,12 @@ from rl_robot.ros.messages import (
     yaw_quaternion,
 )
 from rl_robot.ros.node import GraphNode, run
+from rl_robot.ros.pace import parse_pace
 from rl_robot.ros.parameters import read_parameters
 from rl_robot.tasks import load_task
+
+PATIENCE = 5.0  # s of wall time for the first picture, and for each one when paced
+WATCH_PERIOD = 0.1  # s between two looks at how long the camera has been silent
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Parameters:
 
     robot: str = "arm"
     task: str = "grasp"
+    pace: str = "1.0"
 
 
 class PerceptionNode(GraphNode):
@@ -53,6 +58,9 @@ class PerceptionNode(GraphNode):
         # Half a picture's time of slack, so that jitter does not skip a control period.
         self._between_ticks_ns = round((task.period - 0.5 / self._camera.rate) * 1e9)
         self._last_tick_ns = 0
+        self._max_silence = _max_silence(self._camera.rate, parse_pace(given.pace))
+        self._pictures = 0
+        self._picture_at = time.monotonic()
         self._check = ImageCheck(self._camera)
         self._detectors = {name: BlockDetector(self._camera) for name in task.objects}
         self._trackers = {name: PoseTracker() for name in task.objects}
@@ -65,8 +73,18 @@ class PerceptionNode(GraphNode):
             name: self.publisher(topics.OBJECT_POSE, object=name) for name in task.objects
         }
         self.listen(topics.IMAGE_RAW, self._take_picture, depth=2, camera=self._camera.name)
+        self.every(WATCH_PERIOD, self._watch_camera)
+
+    def _watch_camera(self) -> None:
+        silent = time.monotonic() - self._picture_at
+        self.health["pictures"] = str(self._pictures)
+        self.health["camera_silent_s"] = f"{silent:.1f}"
+        if silent > (self._max_silence if self._pictures else PATIENCE):
+            self.problem(f"{self._camera.name}: no picture for {silent:.1f} s")
 
     def _take_picture(self, message: Image) -> None:
+        self._pictures += 1
+        self._picture_at = time.monotonic()
         stamp = stamp_ns(message)
         if stamp == self._last_tick_ns:
             self._say()  # said again for a node that was restarted
@@ -121,6 +139,16 @@ class PerceptionNode(GraphNode):
     def _say(self) -> None:
         for publisher, message in self._said:
             publisher.publish(message)
+
+
+def _max_silence(rate: float, factor: float | None) -> float:
+    """Wall time (s) between two pictures of a sound camera of ``rate`` Hz, at most.
+
+    Paced (no ``factor`` of real time), pictures wait for the rest of the graph.
+    """
+    if factor is None:
+        return PATIENCE
+    return max(2.5 / (rate * factor), WATCH_PERIOD)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -4,6 +4,7 @@ A tick is a message on `perception/ages`: one per control period, stamped with t
 the picture it speaks of.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from rl_robot.ros.messages import motion, numbers, pose_arrays, stamp_ns, status
 from rl_robot.ros.node import GraphNode
 from rl_robot.supervision.session import Episode
 from rl_robot.tasks import Task
+
+TICK_PATIENCE = 5.0  # s of wall time without a tick after which it is ticks that are lacking
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,9 @@ class Observer:
         self.episode: Episode | None = None
         self._executed: deque[Executed] = deque(maxlen=10)
 
-        node.health["lacks"] = "perception/ages"
+        self._tick_at = float("-inf")  # steady clock, s
+        node.health["lacks"] = topics.PERCEPTION_AGES.name
+        node.every(0.5, self._watch_ticks)
         # Raw: of the joint states of one period only the one at the tick is ever looked at.
         node.listen(topics.JOINT_STATES, self._take_joints, depth=2 if paced else 20, raw=True)
         node.listen(topics.PERCEPTION_AGES, self._take_ages, depth=2)
@@ -137,11 +142,20 @@ class Observer:
     def _lacks(self) -> list[str]:
         """Name what the newest tick still waits for."""
         if not self.tick_ns:
-            return ["perception/ages"]
+            return [topics.PERCEPTION_AGES.name]
         if self._paced and not self._complete():
             return ["the messages of this tick"]
         self._add_joints()
         return self._assembler.missing(self.tick_ns)
+
+    def _watch_ticks(self) -> None:
+        """Keep `lacks` true while nobody asks for a snapshot: when ticks stop, and come again."""
+        health, ticks = self._node.health, topics.PERCEPTION_AGES.name
+        if time.monotonic() - self._tick_at <= TICK_PATIENCE:
+            if health["lacks"] == ticks:
+                health["lacks"] = ""
+        elif not (self._paced and health["lacks"]):  # a paced graph stands still on what it lacks
+            health["lacks"] = ticks
 
     def _add_joints(self) -> None:
         """Decode the newest joint state captured at or before the tick."""
@@ -183,6 +197,7 @@ class Observer:
 
     def _take_ages(self, message: JointState) -> None:
         self.tick_ns = stamp_ns(message)
+        self._tick_at = time.monotonic()
         self._ages = {name: age for name, age in numbers(message).items() if name in self._objects}
         self._on_change()
 

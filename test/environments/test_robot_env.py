@@ -79,3 +79,28 @@ def test_a_robot_without_a_camera_is_refused(monkeypatch):
     monkeypatch.setattr(robot_env, "load_robot", lambda name: blind)
     with pytest.raises(UserError, match="no camera"):
         RobotEnv("grasp")
+
+
+def test_a_robot_that_takes_arrays_gets_the_end_of_each_period(monkeypatch):
+    """As in the graph, where such a message holds one set point and no time."""
+    arm = load_robot("arm")
+    arrays = tuple(replace(i, type="std_msgs/msg/Float64MultiArray") for i in arm.interfaces)
+    monkeypatch.setattr(robot_env, "load_robot", lambda name: replace(arm, interfaces=arrays))
+    env = RobotEnv("reach", perception="truth")
+    env.reset(options={"split": "test", "index": 0})
+    sent = {}
+    command = env.simulator.command
+
+    def spy(name, times, positions):
+        sent[name] = (list(times), np.asarray(positions))
+        command(name, times, positions)
+
+    monkeypatch.setattr(env.simulator, "command", spy)
+    env.step(np.array([1, 0, 0, 0, 1], dtype=np.float32))
+    names = list(arm.joint_names)
+    for interface in arrays:
+        times, positions = sent[interface.name]
+        assert times == [0.0]
+        columns = [names.index(joint) for joint in interface.joints]
+        np.testing.assert_array_equal(positions, env._loop.reference[columns][None])
+    env.close()

@@ -38,10 +38,13 @@ class Bench:
         self.problems: list[str] = []
         self.hear(topics.DIAGNOSTICS, self._take_health, depth=100)
 
-    def start(self, name: str, **parameters: object) -> subprocess.Popen[bytes]:
-        """Start a node and return its process."""
+    def start(
+        self, name: str, *, code: str | None = None, **parameters: object
+    ) -> subprocess.Popen[bytes]:
+        """Start a node, or code that stands in for it, and return its process."""
         arguments = [f"{key}:={value}" for key, value in parameters.items()]
-        command = [sys.executable, "-m", f"rl_robot.nodes.{name}"]
+        module = ["-m", f"rl_robot.nodes.{name}"]
+        command = [sys.executable, *(module if code is None else ["-c", code])]
         if arguments:
             command += ["--ros-args"]
             for argument in arguments:
