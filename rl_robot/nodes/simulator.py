@@ -71,9 +71,10 @@ class SimulatorNode(GraphNode):
 
         self._joint_states = self.publisher(topics.JOINT_STATES)
         self._clock_publisher = self.publisher(topics.CLOCK)
+        # Perception looks through the first camera: nobody need hear the others.
         self._images = {
-            camera.name: self.publisher(topics.IMAGE_RAW, camera=camera.name)
-            for camera in self._robot.cameras
+            camera.name: self.publisher(topics.IMAGE_RAW, awaited=index == 0, camera=camera.name)
+            for index, camera in enumerate(self._robot.cameras)
         }
         self._infos = {
             camera.name: self.publisher(topics.CAMERA_INFO, camera=camera.name)

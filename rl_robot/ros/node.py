@@ -51,15 +51,19 @@ class GraphNode(Node):
         self._diagnostics = self.publisher(topics.DIAGNOSTICS)
         self.every(HEALTH_PERIOD, self._report_health)
 
-    def publisher(self, topic: topics.Topic, **parts: str) -> Publisher:
-        """Return a publisher of a topic of the table."""
+    def publisher(self, topic: topics.Topic, *, awaited: bool = True, **parts: str) -> Publisher:
+        """Return a publisher of a topic of the table.
+
+        A session starts when the nodes that the table names hear it, unless it is not `awaited`.
+        """
         events = PublisherEventCallbacks(
             incompatible_qos=lambda _: self.problem(f"{topic.name}: a subscriber's QoS is refused")
         )
         publisher = self.create_publisher(
             topic.type, topic.named(**parts), topic.quality.profile(), event_callbacks=events
         )
-        self._offered.append((topic, publisher))
+        if awaited:
+            self._offered.append((topic, publisher))
         return publisher
 
     def undiscovered(self) -> list[str]:
