@@ -242,7 +242,7 @@ EPISODE = Topic(
     STATE,
     "supervisor",
     "policy, safety, reward, reset, recorder",
-    "the phase (starting, resetting, running, ended, stopped) and the episode's id, start, split, "
+    "the phase (resetting, running, ended) and the episode's id, start, split, "
     "seed and outcome; while running once per tick: the decision that the tick may be acted on",
 )
 RECORDER_STATUS = Topic(
