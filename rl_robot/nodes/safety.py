@@ -20,6 +20,7 @@ from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from rl_robot.robots.cartesian import Motion
+from rl_robot.robots.commands import ARRAY, interface_motion
 from rl_robot.robots.description import CommandInterface, load_robot
 from rl_robot.ros import topics
 from rl_robot.ros.messages import (
@@ -445,15 +446,11 @@ class SafetyNode(GraphNode):
         )
 
     def _write(self, interface: CommandInterface, motion: Motion) -> None:
-        columns = [self._robot.joint_names.index(joint) for joint in interface.joints]
-        positions = motion.positions[:, columns]
+        part = interface_motion(interface, motion, self._period)
         writer = self._writers[interface.name]
-        if interface.type == "std_msgs/msg/Float64MultiArray":
-            # One set point has no tail: it is where the period ends.
-            end = positions[np.searchsorted(motion.times, self._period - 1e-9)]
-            writer.publish(Float64MultiArray(data=end.tolist()))
+        if interface.type == ARRAY:
+            writer.publish(Float64MultiArray(data=part.positions[0].tolist()))
         else:
-            part = Motion(interface.joints, motion.times, positions)
             writer.publish(trajectory_message(part, 0))
 
     def _report(self) -> None:
