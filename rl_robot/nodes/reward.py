@@ -54,9 +54,11 @@ class RewardNode(GraphNode):
         snapshot = self._observer.snapshot()
         if snapshot is None:
             return
-        # A period is lost when no picture came for it, or when safety had to act for the policy.
+        # A period is lost when no picture came for it, or when not the policy's command moved the
+        # robot in it: safety held instead, or nothing was executed at all.
         periods = round((tick - self._last_tick_ns) / self._task.period_ns)
-        self._lost += max(0, periods - 1) + (executed.source != "policy")
+        acted = executed.source == "policy" and executed.stamp_ns >= self._last_tick_ns
+        self._lost += periods - acted
         self._last_tick_ns = tick
         if self._first:
             self._loop.reset(executed.start)

@@ -25,7 +25,8 @@ SERVICES = (
         "safety/enable",
         SetBool,
         "safety",
-        "lets commands move the robot, or no more; refused while the emergency stop is latched",
+        "lets commands move the robot, or no more; refused while the emergency stop is latched, "
+        "and at real time without fresh joint states",
     ),
     Service("safety/emergency_stop", Trigger, "safety", "stops the robot and latches"),
     Service(
