@@ -2,6 +2,8 @@
 
 from rl_robot.errors import UserError
 
+PACED = "paced"
+
 
 def parse_pace(pace: str) -> float | None:
     """Return the factor of real time (1.0: real time), or None for ``paced``.
@@ -9,7 +11,7 @@ def parse_pace(pace: str) -> float | None:
     Raises:
         UserError: neither ``paced`` nor a number in (0, 20].
     """
-    if pace == "paced":
+    if pace == PACED:
         return None
     try:
         factor = float(pace)

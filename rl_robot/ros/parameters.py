@@ -25,7 +25,9 @@ def read_parameters(node: Node, parameters: type[T]) -> T:
     values: dict[str, Any] = {}
     for field in dataclasses.fields(parameters):  # type: ignore[arg-type]
         default = None if field.default is dataclasses.MISSING else field.default
-        given = node.declare_parameter(field.name, default, descriptor).value
+        if not node.has_parameter(field.name):  # some the node itself has declared
+            node.declare_parameter(field.name, default, descriptor)
+        given = node.get_parameter(field.name).value
         if given is None:
             raise UserError(f"{node.get_name()}: parameter '{field.name}' is missing")
         values[field.name] = _convert(node.get_name(), field.name, given, hints[field.name])

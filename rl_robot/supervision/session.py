@@ -6,7 +6,8 @@ times are stamps of observations, so a paced session repeats exactly.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Any
 
 from rl_robot.errors import UserError
@@ -21,6 +22,24 @@ SUCCESS = "success"
 TERMINATED = "terminated"
 TRUNCATED = "truncated"
 BROKEN = "broken"
+
+# An episode is said once per tick and hardly changes: what was read or written before is kept.
+_CACHED = 1024
+
+
+@lru_cache(_CACHED, typed=True)
+def _to_json(value: str | int | bool) -> str:
+    return json.dumps(value)
+
+
+@lru_cache(_CACHED)
+def _from_json(text: str) -> Any:
+    return json.loads(text)
+
+
+@lru_cache(_CACHED)
+def _start_from_json(text: str) -> Start:
+    return Start.from_json(text)
 
 
 @dataclass(frozen=True)
@@ -51,9 +70,12 @@ class Episode:
 
     def to_values(self) -> dict[str, str]:
         """Return the episode as the key-value pairs of a status (phase and stamp go apart)."""
-        values = asdict(self) | {"start": json.loads(self.start.to_json())}
-        del values["phase"], values["stamp_ns"]
-        return {name: json.dumps(value) for name, value in values.items()}
+        values = {
+            field.name: _to_json(getattr(self, field.name))
+            for field in fields(self)
+            if field.name not in ("phase", "stamp_ns", "start")
+        }
+        return values | {"start": self.start.to_json()}
 
     @classmethod
     def from_values(cls, phase: str, stamp_ns: int, values: Mapping[str, str]) -> "Episode":
@@ -64,10 +86,10 @@ class Episode:
         """
         if phase not in PHASES:
             raise ValueError(f"unknown phase '{phase}'")
-        fields: dict[str, Any] = {name: json.loads(value) for name, value in values.items()}
         try:
-            fields["start"] = Start.from_json(json.dumps(fields["start"]))
-            return cls(phase=phase, stamp_ns=stamp_ns, **fields)
+            given = {name: _from_json(value) for name, value in values.items() if name != "start"}
+            start = _start_from_json(values["start"])
+            return cls(phase=phase, stamp_ns=stamp_ns, start=start, **given)
         except (KeyError, TypeError, UserError) as error:
             raise ValueError(f"not an episode: {error}") from error
 
