@@ -17,7 +17,10 @@ Action = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class PolicySpec:
-    """What a policy was made for. ``version`` counts the trainer's updates; 0 for a script."""
+    """What a policy was made for, and by what.
+
+    ``version`` counts the trainer's updates, 0 for a script; ``learner`` names what trained it.
+    """
 
     robot: str
     task: str
@@ -25,9 +28,10 @@ class PolicySpec:
     observation: dict[str, ObservationSpec]
     action_names: tuple[str, ...]
     version: int = 0
+    learner: str = ""
 
     @classmethod
-    def of(cls, task: Task, robot: Robot, version: int = 0) -> "PolicySpec":
+    def of(cls, task: Task, robot: Robot, version: int = 0, learner: str = "") -> "PolicySpec":
         """Return the specification of a policy for ``task`` on ``robot``."""
         return cls(
             robot=robot.name,
@@ -36,6 +40,7 @@ class PolicySpec:
             observation=task.observation_spec,
             action_names=task.action_names,
             version=version,
+            learner=learner,
         )
 
     def to_json(self) -> str:

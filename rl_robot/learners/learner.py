@@ -1,0 +1,157 @@
+"""What every learner is, and what they share."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import nn
+
+from rl_robot.experience.replay import Batch, Replay
+from rl_robot.policies.network import NetworkPolicy
+from rl_robot.policies.policy import PolicySpec
+from rl_robot.robots.description import Robot
+from rl_robot.tasks import Task, flat_size
+
+# Scalars without gradient; read with float(), which costs time, only when they are wanted.
+Metrics = dict[str, torch.Tensor]
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnerConfig:
+    """What every learner can be told.
+
+    Attributes:
+        batch_size: transitions per update.
+        demonstration_fraction: part of a batch that is taken from demonstrations.
+        n_step: steps whose rewards a transition sums up.
+    """
+
+    hidden: tuple[int, ...] = (128, 128)
+    learning_rate: float = 3e-4
+    batch_size: int = 256
+    demonstration_fraction: float = 0.5
+    n_step: int = 3
+
+
+class Learner(Protocol):
+    """Makes a policy better from batches of transitions."""
+
+    name: str
+
+    @property
+    def config(self) -> LearnerConfig:
+        """What the learner was told."""
+        ...
+
+    def update(self, batch: Batch) -> Metrics:
+        """Learn from one batch."""
+        ...
+
+    def policy(self, version: int) -> NetworkPolicy:
+        """Return the policy to be judged by, with weights of its own."""
+        ...
+
+    def explorer(self, version: int) -> NetworkPolicy:
+        """Return the policy to gather experience with, with weights of its own."""
+        ...
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return all that the coming updates depend on, flat: weights, optimizers, generators."""
+        ...
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Go on from where ``state_dict`` was taken.
+
+        Raises:
+            ValueError: the state of another learner, or of one configured otherwise.
+        """
+        ...
+
+
+def new_replay(config: LearnerConfig, task: Task, seed: int) -> Replay:
+    """Return the empty replay that a learner of this configuration samples from."""
+    return Replay(
+        flat_size(task.observation_spec),
+        len(task.action_names),
+        discount=task.discount,
+        n_step=config.n_step,
+        seed=seed,
+    )
+
+
+def sample(config: LearnerConfig, replay: Replay) -> Batch:
+    """Return the batch for one update of a learner of this configuration."""
+    return replay.sample(config.batch_size, config.demonstration_fraction)
+
+
+def seeded(seed: int, make: Callable[[], Module]) -> Module:
+    """Return a module whose initial weights depend on ``seed`` alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make()
+
+
+def network_policy(
+    task: Task, robot: Robot, actor: nn.Module, config: LearnerConfig, learner: str, version: int
+) -> NetworkPolicy:
+    """Return a policy with a copy of the weights of ``actor``."""
+    spec = PolicySpec.of(task, robot, version, learner)
+    policy = NetworkPolicy(spec, config.hidden)
+    policy.actor.load_state_dict(actor.state_dict())
+    return policy
+
+
+def pack(**parts: nn.Module | torch.optim.Optimizer | torch.Generator) -> dict[str, torch.Tensor]:
+    """Return the states of named parts as one flat dictionary of copied tensors."""
+    state: dict[str, torch.Tensor] = {}
+    for name, part in parts.items():
+        state |= {f"{name}.{key}": value.detach().clone() for key, value in _tensors(part)}
+    return state
+
+
+def unpack(
+    state: dict[str, torch.Tensor], **parts: nn.Module | torch.optim.Optimizer | torch.Generator
+) -> None:
+    """Put what ``pack`` returned back into the parts of the same names.
+
+    Raises:
+        ValueError: something is missing, or of another shape.
+    """
+    try:
+        for name, part in parts.items():
+            begin = f"{name}."
+            _restore(part, {k[len(begin) :]: v for k, v in state.items() if k.startswith(begin)})
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise ValueError(f"not the state of this learner: {error}") from error
+
+
+def _tensors(
+    part: nn.Module | torch.optim.Optimizer | torch.Generator,
+) -> Iterable[tuple[str, torch.Tensor]]:
+    if isinstance(part, torch.Generator):
+        return [("state", part.get_state())]
+    if isinstance(part, nn.Module):
+        return part.state_dict().items()
+    return [
+        (f"{index}.{key}", value)
+        for index, values in part.state_dict()["state"].items()
+        for key, value in values.items()
+    ]
+
+
+def _restore(
+    part: nn.Module | torch.optim.Optimizer | torch.Generator, state: dict[str, torch.Tensor]
+) -> None:
+    if isinstance(part, torch.Generator):
+        part.set_state(state["state"])
+    elif isinstance(part, nn.Module):
+        part.load_state_dict(state)
+    else:
+        entries: dict[int, dict[str, Any]] = {}
+        for name, value in state.items():
+            index, key = name.split(".", 1)
+            entries.setdefault(int(index), {})[key] = value.clone()
+        part.load_state_dict({"state": entries, "param_groups": part.state_dict()["param_groups"]})
