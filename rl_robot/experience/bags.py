@@ -306,6 +306,14 @@ class BagReader:
             for channel in self._summary.channels.values()
         }
 
+    @property
+    def seconds(self) -> float:
+        """From the first message to the last on the graph's clock, known without reading them."""
+        statistics = self._summary.statistics
+        if statistics is None:
+            return 0.0
+        return (statistics.message_end_time - statistics.message_start_time) * 1e-9
+
     def messages(self, topics: Collection[str] | None = None) -> Iterator[BagMessage]:
         """The messages of ``topics`` (all when None), in log time order.
 

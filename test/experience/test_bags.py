@@ -43,6 +43,7 @@ def test_own_reader_gives_back_what_was_written(bag: Path) -> None:
     assert reader.types == synthetic.TYPES
     assert reader.counts["joint_states"] == 10 * STEPS + 1
     assert reader.counts["diagnostics"] == 0
+    assert reader.seconds == pytest.approx(0.1 * STEPS)
     assert BagReader(reader.file).episode == reader.episode
 
 
