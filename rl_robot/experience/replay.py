@@ -69,7 +69,8 @@ class Replay:
             ValueError: the episode's arrays don't fit together or aren't finite.
         """
         rows = self._demonstrations if demonstration else self._experience
-        rows.append(torch.from_numpy(self._transitions(episode)))
+        for stretch in episode.contiguous():
+            rows.append(torch.from_numpy(self._transitions(stretch)))
 
     def sample(self, size: int, demonstration_fraction: float) -> Batch:
         """Return ``size`` transitions drawn uniformly, that part of them demonstrated.

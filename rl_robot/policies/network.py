@@ -4,6 +4,7 @@ Never pickled: weights travel over a network, and unpickling runs what it is giv
 """
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,6 +23,10 @@ from rl_robot.policies.policy import Action, PolicySpec
 from rl_robot.tasks import flat_size, flatten
 
 _FORMAT = "rl_robot policy 1"
+
+# Part of the exploration noise that stays from one control step to the next. At 10 steps per second
+# the noise is correlated over 0.3 s: smooth enough for a real arm, and it gets somewhere.
+_SMOOTHNESS = 0.7
 
 
 class Actor(nn.Module):
@@ -45,7 +50,11 @@ class Actor(nn.Module):
 
 
 class NetworkPolicy:
-    """Acts by an ``Actor``: its mean, or a sample when exploring."""
+    """Acts by an ``Actor``: its mean, or a sample when exploring.
+
+    Samples are smooth in time (Korenkevych et al., 2019; Eberhard et al., 2023): each by itself is
+    distributed as the actor says, but the noise behind them is an autoregressive process.
+    """
 
     def __init__(self, spec: PolicySpec, hidden: tuple[int, ...] = (128, 128)) -> None:
         """Make a policy with freshly initialized weights."""
@@ -53,10 +62,12 @@ class NetworkPolicy:
         self.hidden = hidden
         self.actor = Actor(flat_size(spec.observation), len(spec.action_names), hidden)
         self._generator = torch.Generator()
+        self.reset(0)
 
     def reset(self, seed: int) -> None:
         """Start an episode; the same seed gives the same exploration."""
         self._generator.manual_seed(seed)
+        self._noise = self._normal()
 
     @torch.inference_mode()
     def act(self, observation: Mapping[str, npt.NDArray[np.float32]], *, explore: bool) -> Action:
@@ -64,7 +75,9 @@ class NetworkPolicy:
         flat = torch.from_numpy(flatten(self.spec.observation, observation))
         mean, log_std = self.actor(flat[None])
         if explore:
-            mean = mean + log_std.exp() * torch.randn(mean.shape, generator=self._generator)
+            mean = mean + log_std.exp() * self._noise
+            fresh = math.sqrt(1.0 - _SMOOTHNESS**2) * self._normal()
+            self._noise = _SMOOTHNESS * self._noise + fresh
         action: Action = torch.tanh(mean)[0].numpy()
         return action
 
@@ -117,6 +130,9 @@ class NetworkPolicy:
         except OSError as error:
             raise UserError(f"policy file {path} can't be read: {error.strerror}") from error
         return cls.from_bytes(data, f"policy file {path}")
+
+    def _normal(self) -> torch.Tensor:
+        return torch.randn(len(self.spec.action_names), generator=self._generator)
 
     def with_version(self, version: int) -> "NetworkPolicy":
         """Return this policy under another version, sharing its weights."""

@@ -1,0 +1,72 @@
+"""A learner trained in an environment, in one process, without a graph.
+
+What tests and benchmarks of learning run. The order is the graph's: whole episodes, and after each
+as many updates as it had control steps, times a ratio.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from rl_robot.environments.robot_env import RobotEnv
+from rl_robot.environments.rollout import EpisodeResult, run_episode
+from rl_robot.experience.transitions import EpisodeTransitions
+from rl_robot.learners import Learner, Metrics, new_replay, sample
+from rl_robot.policies import Policy
+
+
+def run_episodes(
+    env: RobotEnv, policy: Policy, split: str, indices: Iterable[int], *, explore: bool = False
+) -> list[EpisodeResult]:
+    """Run ``policy`` from the starts ``indices`` of ``split``; each index is its own seed."""
+    return [
+        run_episode(env, policy, split, index, seed=index, explore=explore) for index in indices
+    ]
+
+
+class Training:
+    """One learner in one environment: demonstrations first, then experience of its own."""
+
+    def __init__(
+        self,
+        env: RobotEnv,
+        learner: Learner,
+        demonstrations: Sequence[EpisodeTransitions] = (),
+        *,
+        seed: int = 0,
+    ) -> None:
+        """Begin with ``demonstrations``, taken to come from the first training starts."""
+        self.env = env
+        self.learner = learner
+        self.replay = new_replay(learner.config, env.task, seed)
+        self.updates = 0
+        self.steps = 0
+        self.metrics: Metrics = {}
+        self._seed = seed
+        self._next_start = len(demonstrations)
+        self._owed = 0.0
+        for episode in demonstrations:
+            self.replay.add(episode, demonstration=True)
+
+    def update(self, count: int) -> None:
+        """Make ``count`` updates on what there is."""
+        for _ in range(count):
+            self.metrics |= self.learner.update(sample(self.learner.config, self.replay))
+        self.updates += count
+
+    def explore(self, steps: int, updates_per_step: float = 1.0) -> list[EpisodeResult]:
+        """Gather ``steps`` control steps or a few more, in whole episodes, and learn from each."""
+        results = []
+        until = self.steps + steps
+        while self.steps < until:
+            policy = self.learner.explorer(self.updates)
+            seed = self._seed * 100_000 + self._next_start
+            result = run_episode(
+                self.env, policy, "train", self._next_start, seed=seed, explore=True
+            )
+            self.replay.add(result.transitions, demonstration=False)
+            results.append(result)
+            self._next_start += 1
+            self.steps += result.steps
+            self._owed += result.steps * updates_per_step
+            self.update(int(self._owed))
+            self._owed -= int(self._owed)
+        return results
