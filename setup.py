@@ -9,6 +9,7 @@ from setuptools import find_packages, setup
 PACKAGE = "rl_robot"
 NODES = (
     "camera",
+    "container",
     "perception",
     "player",
     "policy",

@@ -34,6 +34,8 @@ class NodeSpec:
 
     Attributes:
         executable: module in ``rl_robot.nodes`` and name under ``lib/rl_robot``.
+        members: for the executable ``container``, the nodes that share its process; its parameters
+            are theirs, and they keep their own names.
         required: the graph ends when this node ends, with its exit code.
         respawn: started again when it dies (a required node never is).
     """
@@ -45,6 +47,7 @@ class NodeSpec:
     namespace: str = ""
     required: bool = False
     respawn: bool = True
+    members: tuple[str, ...] = ()
 
 
 def _unchanged(values: dict[str, str]) -> dict[str, str]:

@@ -15,6 +15,8 @@ from rl_robot.robots.description import load_robot
 from rl_robot.ros.pace import parse_pace
 from rl_robot.tasks import SPLITS, load_task
 
+# Paced, these work one after the other within a tick.
+MEMBERS = ("simulator", "perception", "policy", "safety", "reward", "reset")
 _POLICIES_WITHOUT_FILE = ("script", "weak_script", "random")
 _BOOLEANS = ("true", "false")
 _NAMESPACE = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*")
@@ -95,6 +97,12 @@ def _session_arguments(
             "camera", "", "a real robot's camera: device number, video file or stream address"
         ),
         Argument("record", record, "one MCAP bag per episode", choices=_BOOLEANS),
+        Argument(
+            "processes",
+            "auto",
+            "one (the nodes of a tick share one), each, or auto: one when paced",
+            choices=("auto", "one", "each"),
+        ),
     )
 
 
@@ -103,6 +111,8 @@ def _session_arguments(
 
 def _prepare_session(values: dict[str, str]) -> dict[str, str]:
     """Check what depends on more than one argument, and name the run."""
+    if values["processes"] == "one" and parse_pace(values["pace"]) is not None:
+        raise UserError("processes 'one' is for pace:=paced: at real time each node needs its own")
     if values["simulator"] == "none":
         if parse_pace(values["pace"]) != 1.0:
             raise UserError(f"pace '{values['pace']}': a real robot runs at pace:=1.0")
@@ -174,7 +184,30 @@ def _session(values: Mapping[str, str], *, explore: bool) -> list[NodeSpec]:
         run=run,
         record=record,
     )
-    return _acquainted([*nodes, supervisor])
+    acquainted = _acquainted([*nodes, supervisor])
+    together = values["processes"] == "one" or (
+        values["processes"] == "auto" and parse_pace(values["pace"]) is None
+    )
+    return _contained(acquainted) if together else acquainted
+
+
+def _contained(nodes: list[NodeSpec]) -> list[NodeSpec]:
+    """Put the nodes of a tick into one process.
+
+    They share their parameters too: a node takes those that it knows, and none has two meanings.
+    """
+    inside = [spec for spec in nodes if spec.executable in MEMBERS]
+    parameters: dict[str, Value] = {}
+    for spec in inside:
+        parameters |= spec.parameters
+    container = replace(
+        inside[0],
+        executable="container",
+        name="container",
+        parameters=parameters,
+        members=tuple(spec.executable for spec in inside),
+    )
+    return [container, *(spec for spec in nodes if spec not in inside)]
 
 
 def _acquainted(nodes: list[NodeSpec]) -> list[NodeSpec]:

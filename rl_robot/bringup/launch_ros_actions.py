@@ -42,8 +42,9 @@ def _node(spec: NodeSpec) -> Node:
     return Node(
         package="rl_robot",
         executable=spec.executable,
-        name=spec.name,
+        name=None if spec.members else spec.name,
         exec_name=spec.name,
+        arguments=list(spec.members),
         namespace=spec.namespace,
         # Typed, because launch would guess: a pace of '1.0' or a run called '7' is a string.
         parameters=[

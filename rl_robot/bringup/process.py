@@ -19,8 +19,10 @@ _TAIL_BYTES = 16_384
 
 def node_command(spec: NodeSpec) -> list[str]:
     """Return the command that runs a node of this package with this Python."""
-    command = [sys.executable, "-m", f"rl_robot.nodes.{spec.executable}", "--ros-args"]
-    command += ["-r", f"__node:={spec.name}"]
+    command = [sys.executable, "-m", f"rl_robot.nodes.{spec.executable}", *spec.members]
+    command += ["--ros-args"]
+    if not spec.members:
+        command += ["-r", f"__node:={spec.name}"]
     if spec.namespace:
         command += ["-r", f"__ns:=/{spec.namespace}"]
     for old, new in spec.remappings.items():

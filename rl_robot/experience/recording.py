@@ -64,6 +64,7 @@ _RULES = {
     "robot_description": TopicRule("latched", stamped=False, awaited=False),
     "emergency_stop": TopicRule("latched", stamped=False, awaited=False),
     "episode": TopicRule("sensor", awaited=False),
+    "episode/tick": TopicRule("sensor", awaited=False),
     # Nodes stamp their health by clocks of their own: it is placed by when it was said.
     "diagnostics": TopicRule("sensor", follows="perception/ages", awaited=False),
     "reset/status": TopicRule("sensor", awaited=False),

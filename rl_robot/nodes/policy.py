@@ -67,8 +67,8 @@ class PolicyNode(GraphNode):
         self._slot: LatestSlot[Job] = LatestSlot()
         self._action = self.publisher(topics.POLICY_ACTION)
         self._command = self.publisher(topics.POLICY_COMMAND)
-        paced = parse_pace(given.pace) is None
-        self._observer = Observer(self, robot, self._task, self._on_change, paced=paced)
+        self._paced = parse_pace(given.pace) is None
+        self._observer = Observer(self, robot, self._task, self._on_change, paced=self._paced)
         self._worker = threading.Thread(target=self._work, name="inference", daemon=True)
         self._worker.start()
         self.every(0.1, self._watch_worker)
@@ -85,23 +85,26 @@ class PolicyNode(GraphNode):
         if snapshot is None or reference is None:
             return
         self._episode_id, self._last_tick_ns = episode.id, tick
-        self._slot.put(Job(episode, snapshot, self._observer.executed(), reference))
+        job = Job(episode, snapshot, self._observer.executed(), reference)
+        if self._paced:
+            self._act(job)  # nothing newer comes before this is answered: a thread would only cost
+        else:
+            self._slot.put(job)
 
     def _work(self) -> None:
         while (job := self._slot.take()) is not None:
-            began = time.perf_counter()
             try:
                 self._act(job)
             except Exception as error:  # whatever a policy or task raises ends the node, not only
                 self._failure = error  # this thread, where nobody would notice
                 return
-            self._report(job, time.perf_counter() - began)
 
     def _watch_worker(self) -> None:
         if self._failure is not None:
             raise self._failure
 
     def _act(self, job: Job) -> None:
+        began = time.perf_counter()
         if job.episode.id != self._acting_in:
             self._acting_in = job.episode.id
             self._policy.reset(job.episode.seed)
@@ -116,6 +119,7 @@ class PolicyNode(GraphNode):
         numbers["explore"] = float(self._explore)
         self._command.publish(trajectory_message(motion, stamp))
         self._action.publish(numbers_message(numbers, stamp))
+        self._report(job, time.perf_counter() - began)
 
     def _report(self, job: Job, seconds: float) -> None:
         self._acted.append(time.monotonic())

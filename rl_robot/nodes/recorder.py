@@ -2,11 +2,8 @@
 
 import time
 from dataclasses import dataclass, replace
-from functools import partial
+from operator import itemgetter
 from pathlib import Path
-
-from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.serialization import deserialize_message
 
 from rl_robot.experience.bags import EpisodeMetadata, EpisodeWriter, TopicQos
 from rl_robot.experience.recording import EpisodeCut, Record, topic_rules
@@ -51,24 +48,26 @@ class RecorderNode(GraphNode):
         self._last_id = self._run.next_episode() - 1
         self._said_id = -1
         self._status = self.publisher(topics.RECORDER_STATUS)
-        for name, topic in self._types.items():
-            self.create_subscription(
-                topic.type,
-                name,
-                partial(self._take, name),
-                topic.quality.profile(QUEUE),
-                raw=True,
-            )
-        self.every(0.02, self._close_when_complete)
+        # Nothing here is urgent: being woken by each of some thirty messages of a control period
+        # would cost more than writing them.
+        self._mailboxes = {
+            name: self.mailbox(replace(topic, name=name), depth=QUEUE)
+            for name, topic in self._types.items()
+        }
+        self.every(0.01, self._empty_mailboxes)
 
-    def _take(self, name: str, raw: bytes) -> None:
-        # The time of arrival: the events executor (7.1) has no message info to give.
-        self._write(self._cut.add(name, raw, time.time_ns()))
-        if name == topics.EPISODE.name:
-            message = deserialize_message(raw, DiagnosticArray)
-            episode = episode_of(self, message)
-            if episode is not None:
-                self._follow(episode)
+    def _empty_mailboxes(self) -> None:
+        letters = [
+            (letter.published_ns, name, letter)
+            for name, mailbox in self._mailboxes.items()
+            for letter in mailbox.take()
+        ]
+        for published_ns, name, letter in sorted(letters, key=itemgetter(0)):
+            self._write(self._cut.add(name, letter.raw, published_ns))
+            if name == topics.EPISODE.name:
+                episode = episode_of(self, self._mailboxes[name].decode(letter))
+                if episode is not None:
+                    self._follow(episode)
         self._close_when_complete()
 
     def _follow(self, episode: Episode) -> None:
@@ -142,10 +141,11 @@ class RecorderNode(GraphNode):
 
     def close(self) -> None:
         """Close the bag of an episode that is cut short, so that what it holds is kept."""
+        self._empty_mailboxes()
         if self._writer is None or self._episode is None:
             return
         if self._episode.phase != ENDED:
-            self._cut.end(self._episode.stamp_ns, time.monotonic())
+            self._cut.end(max(self._cut.newest_ns, self._episode.stamp_ns), time.monotonic())
             self._episode = replace(
                 self._episode, phase=ENDED, outcome=BROKEN, reason="interrupted"
             )

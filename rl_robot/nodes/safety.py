@@ -23,7 +23,9 @@ from rl_robot.robots.cartesian import Motion
 from rl_robot.robots.commands import ARRAY, interface_motion
 from rl_robot.robots.description import CommandInterface, load_robot
 from rl_robot.ros import topics
+from rl_robot.ros.mailbox import Mailbox
 from rl_robot.ros.messages import (
+    numbers,
     numbers_message,
     stamp_ns,
     trajectory_message,
@@ -103,6 +105,7 @@ class SafetyNode(GraphNode):
             self._arbiter.enable()
         self._episode: Episode | None = None
         self._episode_at = 0.0
+        self._decided_ns = 0
         self._commands: dict[str, Received] = {}
         self._joint_ns = 0
         self._executed_ns = 0
@@ -120,8 +123,13 @@ class SafetyNode(GraphNode):
         self._command = self.publisher(topics.SAFETY_COMMAND)
         self._margins = self.publisher(topics.SAFETY_MARGINS)
         self._interventions = self.publisher(topics.SAFETY_INTERVENTIONS)
-        self.listen(topics.JOINT_STATES, self._take_joints, depth=1)
+        self._joint_letters: Mailbox | None = None
+        if self._factor is None:  # paced, they are needed when a tick is executed, and only then
+            self._joint_letters = self.mailbox(topics.JOINT_STATES, depth=20)
+        else:
+            self.listen(topics.JOINT_STATES, self._take_joints, depth=1)
         self.listen(topics.EPISODE, self._take_episode, depth=5)
+        self.listen(topics.EPISODE_TICK, self._take_decision, depth=2)
         for quality in STOP_QUALITIES:
             self._listen_for_stops(quality)
         for source in SOURCES:
@@ -167,7 +175,12 @@ class SafetyNode(GraphNode):
         # At real time a disabled robot is left alone: it may be moved by hand meanwhile.
         if not self._seat.seated and (self._factor is None or self._arbiter.enabled):
             self._sit()
-        self._execute_tick()
+
+    def _empty_mailbox(self) -> None:
+        """Paced: take the newest joint state."""
+        letters = self._joint_letters.take() if self._joint_letters else []
+        if self._joint_letters and letters:
+            self._take_joints(self._joint_letters.decode(letters[-1]))
 
     def _take_episode(self, message: DiagnosticArray) -> None:
         episode = episode_of(self, message)
@@ -176,6 +189,13 @@ class SafetyNode(GraphNode):
             if self._episode is None or episode.phase != self._episode.phase:
                 self._progress_at = self._now()
             self._episode = episode
+            self._decided_ns = episode.stamp_ns
+            self._execute_tick()
+
+    def _take_decision(self, message: JointState) -> None:
+        if self._episode is not None and numbers(message).get("id") == self._episode.id:
+            self._episode_at = self._now()
+            self._decided_ns = max(self._decided_ns, stamp_ns(message))
             self._execute_tick()
 
     def _take_command(self, source: str, message: JointTrajectory) -> None:
@@ -265,6 +285,7 @@ class SafetyNode(GraphNode):
 
     def _prepare(self) -> str:
         """Get ready to be enabled; return what is against it, if anything is."""
+        self._empty_mailbox()
         if self._arbiter.stopped:
             return f"stopped by {self._arbiter.stop_reason}: call safety/clear first"
         if self._factor is not None and not self._seat.fresh(self._now()):
@@ -294,7 +315,10 @@ class SafetyNode(GraphNode):
     def _execute_tick(self) -> None:
         """Paced: execute the pending tick when all that belongs to it has come."""
         episode = self._episode
-        if self._factor is not None or episode is None or not self._seat.seated:
+        if self._factor is not None or episode is None:
+            return
+        self._empty_mailbox()
+        if not self._seat.seated:
             return
         # Stopped or disabled, the tick is still executed, as a hold, so that time goes on.
         awaited = self._source() or self._arbiter.due_source(episode.phase)
@@ -302,7 +326,7 @@ class SafetyNode(GraphNode):
         if awaited is None or received is None or received.stamp_ns <= self._executed_ns:
             return
         tick = received.stamp_ns
-        decided = episode.phase != RUNNING or episode.stamp_ns >= tick
+        decided = episode.phase != RUNNING or self._decided_ns >= tick
         if not decided or self._joint_ns < tick:
             return
         if self._arbiter.enabled:
@@ -312,6 +336,7 @@ class SafetyNode(GraphNode):
 
     def _watch_handshake(self) -> None:
         """Paced: a source that never answers costs a period, not the session."""
+        self._execute_tick()  # should its joint state have come after all else
         phase = self._episode.phase if self._episode else ""
         waited = self._now() - max(self._progress_at, self._sent_at)
         due = phase in (RESETTING, RUNNING) and self._joint_ns > self._executed_ns
@@ -333,7 +358,7 @@ class SafetyNode(GraphNode):
         lacks = []
         if received is None or received.stamp_ns < tick:
             lacks.append(f"{due}/command")
-        if episode.phase == RUNNING and episode.stamp_ns < tick:
+        if episode.phase == RUNNING and self._decided_ns < tick:
             lacks.append("the supervisor's decision")
         return " and ".join(lacks) or "joint_states"
 

@@ -23,6 +23,7 @@ from rl_robot.robots.description import load_robot
 from rl_robot.ros import topics
 from rl_robot.ros.messages import (
     numbers,
+    numbers_message,
     pose_message,
     stamp_ns,
     status_message,
@@ -95,6 +96,7 @@ class SupervisorNode(GraphNode):
         self._published_again = False
         self._closed_id = -1
         self._closed_path = ""
+        self._said_phase = (-1, "")  # episode and phase
         self._settled_id = -1
         self._broken_at = 0.0
         self._tick_ns = 0
@@ -103,6 +105,7 @@ class SupervisorNode(GraphNode):
         self._line = ProgressLine(given.episodes)
 
         self._episode = self.publisher(topics.EPISODE)
+        self._decision = self.publisher(topics.EPISODE_TICK)
         self._goal = self.publisher(topics.GOAL) if task.has_goal else None
         self._description = self.publisher(topics.ROBOT_DESCRIPTION)
         self._description.publish(String(data=self._robot.urdf_xml))
@@ -158,9 +161,21 @@ class SupervisorNode(GraphNode):
                 self._broken_at = self._waiting_since
 
     def _say(self, episode: Episode | None) -> None:
-        if episode is not None:
-            stamp, values = episode.stamp_ns, episode.to_values()
-            self._episode.publish(status_message(stamp, "episode", episode.phase, values))
+        """Say a new phase to everyone, and that a tick of the same phase may be acted on."""
+        if episode is None:
+            return
+        phase = (episode.id, episode.phase)
+        if phase == self._said_phase:
+            decided = {
+                "id": float(episode.id),
+                "steps": float(episode.steps),
+                "lost_periods": float(episode.lost_periods),
+            }
+            self._decision.publish(numbers_message(decided, episode.stamp_ns))
+            return
+        self._said_phase = phase
+        stamp, values = episode.stamp_ns, episode.to_values()
+        self._episode.publish(status_message(stamp, "episode", episode.phase, values))
 
     # --- the session -----------------------------------------------------------------------
 

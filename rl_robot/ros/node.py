@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,6 +26,7 @@ from rclpy.timer import Timer
 
 from rl_robot.errors import UserError
 from rl_robot.ros import topics
+from rl_robot.ros.mailbox import Mailbox
 from rl_robot.ros.messages import status_message
 from rl_robot.ros.pace import PACED
 
@@ -49,6 +50,7 @@ class GraphNode(Node):
         if str(pace) == PACED:
             _finish_before_waking()
         self._offered: list[tuple[topics.Topic, Publisher]] = []
+        self._unwatched: list[Subscription] = []  # behind mailboxes
         self.health: dict[str, str] = {}
         self.exit_code: int | None = None
         self._problem = ""
@@ -107,6 +109,17 @@ class GraphNode(Node):
             raw=raw,
         )
 
+    @property
+    def subscriptions(self) -> Iterator[Subscription]:
+        """The subscriptions that the executor looks after, which asks for them here."""
+        return (one for one in super().subscriptions if one not in self._unwatched)
+
+    def mailbox(self, topic: topics.Topic, *, depth: int, **parts: str) -> Mailbox:
+        """Subscribe to a topic of the table without being woken by it."""
+        subscription = self.listen(topic, _never_called, depth=depth, raw=True, **parts)
+        self._unwatched.append(subscription)
+        return Mailbox(subscription)
+
     def every(self, seconds: float, callback: Callable[[], None]) -> Timer:
         """Call back on the steady clock, whatever the simulated time does."""
         return self.create_timer(seconds, callback, clock=self._steady)
@@ -143,6 +156,10 @@ class GraphNode(Node):
         self._diagnostics.publish(status_message(now, self.get_name(), message, values, level))
 
 
+def _never_called(_message: bytes) -> None:
+    raise AssertionError("a mailbox is emptied by its node alone")
+
+
 def _finish_before_waking() -> None:
     """Let a thread that publishes go on before the readers that it wakes take its core.
 
@@ -173,6 +190,13 @@ def run(make_node: Callable[[], GraphNode], argv: list[str] | None = None) -> in
 
     A UserError while the node is made or runs is printed as one line and gives status 2.
     """
+    return run_together([make_node], argv)
+
+
+def run_together(
+    make_nodes: Sequence[Callable[[], GraphNode]], argv: list[str] | None = None
+) -> int:
+    """Run nodes in one process; the first one that ends, ends all. See `run`."""
     stopped: list[int] = []
 
     def stop(number: int, _frame: FrameType | None) -> None:
@@ -182,19 +206,21 @@ def run(make_node: Callable[[], GraphNode], argv: list[str] | None = None) -> in
     signal.signal(signal.SIGTERM, stop)
     # Our own handlers: rclpy's would take the context away before close() has published.
     rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
-    node: GraphNode | None = None
+    nodes: list[GraphNode] = []
     try:
-        node = make_node()
         executor = _make_executor()
-        executor.add_node(node)
-        while not stopped and node.exit_code is None:
+        for make_node in make_nodes:
+            nodes.append(make_node())
+            executor.add_node(nodes[-1])
+        while not stopped and all(node.exit_code is None for node in nodes):
             executor.spin_once(timeout_sec=0.1)
-        node.close()
-        return node.exit_code or 0
+        for node in nodes:
+            node.close()
+        return next((node.exit_code for node in nodes if node.exit_code), 0)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 2
     finally:
-        if node is not None:
+        for node in nodes:
             node.destroy_node()
         rclpy.try_shutdown()

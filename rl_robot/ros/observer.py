@@ -13,7 +13,6 @@ from functools import partial
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
-from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
@@ -22,12 +21,14 @@ from rl_robot.experience.stamps import header_stamp_ns
 from rl_robot.robots.cartesian import Motion
 from rl_robot.robots.description import Robot
 from rl_robot.ros import topics
+from rl_robot.ros.mailbox import Letter
 from rl_robot.ros.messages import motion, numbers, pose_arrays, stamp_ns, status_values
 from rl_robot.ros.node import GraphNode
 from rl_robot.supervision.session import Episode
 from rl_robot.tasks import Task
 
 TICK_PATIENCE = 5.0  # s of wall time without a tick after which it is ticks that are lacking
+LOOK_AGAIN = 0.05  # s between two looks for what a tick still lacks
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,10 @@ class Executed:
 
 
 class Observer:
-    """Subscribes to what one tick is made of and calls back whenever any of it arrives.
+    """Subscribes to what one tick is made of and calls back when there may be a new one.
+
+    Joint states and executed commands wake nobody: they are older than the tick they belong to and
+    wait in mailboxes until it is looked at.
 
     Paced, a tick is complete only with the joint states up to it, the pose of every object that
     its ages speak of and the command executed in the period before: then the order in which topics
@@ -66,7 +70,8 @@ class Observer:
     ) -> None:
         """Observe for a node. `needs_all`: no snapshot before every object and the goal are known.
 
-        `on_change` is called after every message; `images` adds the policy-sized picture.
+        `on_change` is called after a tick's messages and once more while something is lacking;
+        `images` adds the policy-sized picture.
         """
         self._node = node
         self._paced = paced
@@ -83,7 +88,7 @@ class Observer:
         )
         self._pose_ns: dict[str, int] = {}
         self._ages: dict[str, float] = {}
-        self._joints: deque[tuple[int, bytes]] = deque(maxlen=100)  # stamp, message as it came
+        self._joints: deque[tuple[int, Letter]] = deque(maxlen=100)  # stamp, message as it came
         self._joint_ns = 0
         self._image_ns = 0
         self.tick_ns = 0
@@ -93,8 +98,9 @@ class Observer:
         self._tick_at = float("-inf")  # steady clock, s
         node.health["lacks"] = topics.PERCEPTION_AGES.name
         node.every(0.5, self._watch_ticks)
-        # Raw: of the joint states of one period only the one at the tick is ever looked at.
-        node.listen(topics.JOINT_STATES, self._take_joints, depth=2 if paced else 20, raw=True)
+        node.every(LOOK_AGAIN, self._look_again)
+        self._joint_letters = node.mailbox(topics.JOINT_STATES, depth=20)
+        self._executed_letters = node.mailbox(topics.SAFETY_COMMAND, depth=4)
         node.listen(topics.PERCEPTION_AGES, self._take_ages, depth=2)
         if images:
             node.listen(topics.PERCEPTION_IMAGE, self._take_image, depth=2)
@@ -105,7 +111,6 @@ class Observer:
                 depth=2,
                 object=name,
             )
-        node.listen(topics.SAFETY_COMMAND, self._take_executed, depth=2)
         node.listen(topics.EPISODE, self._take_episode, depth=5)
         if task.has_goal:
             node.listen(topics.GOAL, self._take_goal)
@@ -113,6 +118,7 @@ class Observer:
     @property
     def reference(self) -> np.ndarray | None:
         """Joint set points (n,) that the next motion starts from: the last commanded ones."""
+        self._empty_mailboxes()
         if self._executed:
             return self._executed[-1].end
         latest = self._assembler.at(self.tick_ns)
@@ -130,11 +136,13 @@ class Observer:
 
     def executed(self) -> Executed | None:
         """Return what was executed last before the newest tick."""
+        self._empty_mailboxes()
         before = [done for done in self._executed if done.stamp_ns < self.tick_ns]
         return before[-1] if before else None
 
     def snapshot(self) -> Snapshot | None:
         """Return the observation of the newest tick, None while something is still missing."""
+        self._empty_mailboxes()
         lacks = self._lacks()
         self._node.health["lacks"] = ", ".join(lacks)
         return None if lacks else self._assembler.at(self.tick_ns)
@@ -157,14 +165,26 @@ class Observer:
         elif not (self._paced and health["lacks"]):  # a paced graph stands still on what it lacks
             health["lacks"] = ticks
 
+    def _look_again(self) -> None:
+        """Call back for what came into a mailbox after the tick that it belongs to."""
+        if self._node.health["lacks"]:
+            self._on_change()
+
+    def _empty_mailboxes(self) -> None:
+        for letter in self._executed_letters.take():
+            self._take_executed(self._executed_letters.decode(letter))
+        # Last: when they tell that the clock was set back, what was executed before is forgotten.
+        for letter in self._joint_letters.take():
+            self._take_joints(letter)
+
     def _add_joints(self) -> None:
         """Decode the newest joint state captured at or before the tick."""
-        raw = b""
+        letter: Letter | None = None
         while self._joints and self._joints[0][0] <= self.tick_ns:
-            raw = self._joints.popleft()[1]
-        if not raw:
+            letter = self._joints.popleft()[1]
+        if letter is None:
             return
-        message = deserialize_message(raw, JointState)
+        message: JointState = self._joint_letters.decode(letter)
         positions, velocities = np.array(message.position), np.array(message.velocity)
         try:
             self._assembler.add_joint_state(stamp_ns(message), message.name, positions, velocities)
@@ -184,16 +204,14 @@ class Observer:
             and (self._image_ns == self.tick_ns or not self._images)
         )
 
-    def _take_joints(self, raw: bytes) -> None:
-        stamp = header_stamp_ns(raw)
+    def _take_joints(self, letter: Letter) -> None:
+        stamp = header_stamp_ns(letter.raw)
         if stamp < self._joint_ns - self._period_ns:  # the clock was set back
             self._assembler.clear()
             self._executed.clear()
             self._joints.clear()
         self._joint_ns = stamp
-        self._joints.append((stamp, raw))
-        if stamp >= self.tick_ns:
-            self._on_change()
+        self._joints.append((stamp, letter))
 
     def _take_ages(self, message: JointState) -> None:
         self.tick_ns = stamp_ns(message)
@@ -221,7 +239,6 @@ class Observer:
         done = motion(message)
         start = self._executed[-1].end if self._executed else done.positions[0]
         self._executed.append(Executed(stamp_ns(message), message.header.frame_id, start, done))
-        self._on_change()
 
     def _take_goal(self, message: PoseStamped) -> None:
         self._assembler.set_goal(pose_arrays(message)[0])

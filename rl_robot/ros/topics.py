@@ -242,8 +242,17 @@ EPISODE = Topic(
     STATE,
     "supervisor",
     "policy, safety, reward, reset, recorder",
-    "the phase (resetting, running, ended) and the episode's id, start, split, "
-    "seed and outcome; while running once per tick: the decision that the tick may be acted on",
+    "the phase (resetting, running, ended) and the episode's id, start, split, policy, seed and "
+    "outcome; said when the phase changes",
+)
+EPISODE_TICK = Topic(
+    "episode/tick",
+    JointState,
+    COMMAND,
+    "supervisor",
+    "safety",
+    "while an episode runs, once per tick: the decision that the tick may be acted on; id, steps, "
+    "lost_periods; stamp = the tick",
 )
 RECORDER_STATUS = Topic(
     "recorder/status",
