@@ -1,0 +1,77 @@
+"""Which bags there are to learn from, and what each is good for."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rl_robot.errors import UserError
+from rl_robot.experience.bags import EpisodeMetadata
+
+DEMONSTRATION = "demonstration"
+EXPLORATION = "exploration"
+
+_SCRIPTS = ("script", "weak_script")
+
+
+def role_of(metadata: EpisodeMetadata) -> str:
+    """Return what an episode was recorded for; guessed from its policy where the bag says nothing.
+
+    Only training starts are learnt from: an episode of another split has the role of its split.
+    """
+    if metadata.split != "train":
+        return metadata.split
+    guess = DEMONSTRATION if metadata.policy in _SCRIPTS else EXPLORATION
+    return metadata.extra.get("role", guess)
+
+
+class Intake:
+    """Finds closed bags in folders, each once, in the order of folders and then of names.
+
+    A bag gets its name, whole, by a rename, so what is found is complete.
+    """
+
+    def __init__(self, folder: Path, others: Sequence[Path] = ()) -> None:
+        """``folder`` is the run's; ``others``: runs, folders of bags, or bags.
+
+        Raises:
+            UserError: one of the others does not exist.
+        """
+        for other in others:
+            if not other.exists():
+                raise UserError(f"there are no bags at {other}: name a run, or a folder of bags")
+        self._folder = folder
+        self._others = others
+        self._seen: set[str] = set()
+
+    def key(self, path: Path) -> str:
+        """Return the name of a bag for a checkpoint, which moves with the run's folder."""
+        inside = path.is_relative_to(self._folder)
+        return str(path.relative_to(self._folder)) if inside else str(path.absolute())
+
+    def path(self, key: str) -> Path:
+        """Return where the bag of this name is; marks it as seen."""
+        self._seen.add(key)
+        return self._folder / key
+
+    def new(self) -> list[Path]:
+        """Return the bags that were not seen before, and mark them as seen."""
+        found = [
+            path for path in self._folders() if self.key(path) not in self._seen and _is_bag(path)
+        ]
+        self._seen.update(self.key(path) for path in found)
+        return found
+
+    def _folders(self) -> Iterator[Path]:
+        """Where a bag may be."""
+        for place in (*self._others, self._folder):
+            episodes = place / "episodes"
+            if episodes.is_dir():
+                yield from sorted(episodes.iterdir())
+            elif _is_bag(place):
+                yield place
+            else:
+                yield from sorted(place.iterdir())
+
+
+def _is_bag(path: Path) -> bool:
+    """Whether this is a finished bag: one in the making has another name."""
+    return path.is_dir() and path.suffix != ".part" and any(path.glob("*.mcap"))
