@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rl_robot.evaluation.episodes import EpisodeFigures, read_episode, read_run
 from rl_robot.evaluation.figures import bars, histogram, jpeg_data, proportion_bar
-from rl_robot.evaluation.summary import EpisodeFigures, read_episodes, summary_of
+from rl_robot.evaluation.summary import summary_of
 from rl_robot.experience.bags import BagReader, typestore
 from rl_robot.experience.runs import RunFolder, write_atomically, write_json
 
@@ -31,7 +32,7 @@ def write_report(run: RunFolder | str | Path, root: str | Path = "runs") -> Path
         UserError: no such run, or none of its episodes can be read.
     """
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run, root)
-    episodes, unreadable = read_episodes(folder)
+    episodes, unreadable = read_run(folder, read_episode)
     summary = summary_of(folder, episodes, unreadable)
     write_json(folder.result, summary)
     write_atomically(folder.report, render(summary, film_strip(episodes)))
