@@ -19,6 +19,7 @@ NODES = (
     "safety",
     "simulator",
     "supervisor",
+    "trainer",
 )
 # colcon runs `setup.py install` or `setup.py develop`, and setup.cfg sends its scripts to
 # lib/rl_robot, where `ros2 run` looks. pip builds a wheel, whose scripts land on PATH: there
@@ -70,6 +71,7 @@ setup(
         "rosbags",
         "safetensors",
         "scipy",
+        "tensorboard",
         "torch",
         "zstandard",
     ],

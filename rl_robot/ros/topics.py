@@ -14,7 +14,7 @@ from geometry_msgs.msg import PoseStamped
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, JointState
-from std_msgs.msg import Bool, Float64MultiArray, String
+from std_msgs.msg import Bool, Float64MultiArray, String, UInt8MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
 
@@ -45,6 +45,7 @@ IMAGE = Quality("image", 8)
 COMMAND = Quality("command", 8)
 STATE = Quality("state", 10, latched=True)
 EVENT = Quality("event", 10)
+LATEST = Quality("latest", 1, latched=True)
 
 
 @dataclass(frozen=True)
@@ -261,6 +262,26 @@ RECORDER_STATUS = Topic(
     "recorder",
     "supervisor",
     "a bag was closed: its episode and path",
+    recorded=False,
+)
+POLICY_WEIGHTS = Topic(
+    "policy/weights",
+    UInt8MultiArray,
+    LATEST,
+    "trainer",
+    "policy",
+    "the policy to explore with: a safetensors file, whose header says what it is for and its "
+    "version",
+    recorded=False,
+)
+TRAINER_STATUS = Topic(
+    "trainer/status",
+    DiagnosticArray,
+    LATEST,
+    "trainer",
+    "supervisor",
+    "how far training has come: stage, updates, updates_due, transitions, demonstrations, "
+    "exploration_steps, version, imitated, milestone, updates_per_second and the learner's metrics",
     recorded=False,
 )
 DIAGNOSTICS = Topic(

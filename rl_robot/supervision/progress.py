@@ -4,20 +4,15 @@ import sys
 from typing import TextIO
 
 
-class ProgressLine:
-    """Shows episodes, successes, speed and time left; rewritten in place on a terminal."""
+class StatusLine:
+    """A line that is rewritten in place on a terminal, and written anew elsewhere."""
 
-    def __init__(self, episodes: int, stream: TextIO | None = None) -> None:
-        """`episodes`: how many the session is to run, 0 for no end."""
-        self._episodes = episodes
+    def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
         self._open = False
 
-    def show(
-        self, done: int, successes: int, broken: int, wall: float, simulated: float, steps: int
-    ) -> None:
-        """Write the line. Wall and simulated time in seconds, control steps of all phases."""
-        text = self._text(done, successes, broken, wall, simulated, steps)
+    def write(self, text: str) -> None:
+        """Replace the line by `text`."""
         if self._stream.isatty():
             self._stream.write(f"\r\x1b[K{text}")
             self._open = True
@@ -32,6 +27,21 @@ class ProgressLine:
             self._stream.flush()
             self._open = False
 
+
+class ProgressLine(StatusLine):
+    """Shows episodes, successes, speed and time left."""
+
+    def __init__(self, episodes: int, stream: TextIO | None = None) -> None:
+        """`episodes`: how many the session is to run, 0 for no end."""
+        super().__init__(stream)
+        self._episodes = episodes
+
+    def show(
+        self, done: int, successes: int, broken: int, wall: float, simulated: float, steps: int
+    ) -> None:
+        """Write the line. Wall and simulated time in seconds, control steps of all phases."""
+        self.write(self._text(done, successes, broken, wall, simulated, steps))
+
     def _text(
         self, done: int, successes: int, broken: int, wall: float, simulated: float, steps: int
     ) -> str:
@@ -45,6 +55,11 @@ class ProgressLine:
             parts.append(f"{simulated / wall:.1f}x real time")
             parts.append(f"{steps / wall:.0f} control steps/s")
         if self._episodes and done:
-            left = round(wall / done * (self._episodes - done))
-            parts.append(f"{left // 60}:{left % 60:02d} left")
+            parts.append(time_left(wall / done * (self._episodes - done)))
         return "   ".join(parts)
+
+
+def time_left(seconds: float) -> str:
+    """Return a duration as minutes and seconds, such as "2:05 left"."""
+    left = round(seconds)
+    return f"{left // 60}:{left % 60:02d} left"

@@ -15,7 +15,7 @@ Stages::
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ EXPLORING = "exploration"
 DONE = "done"
 
 IMITATION_FILE = "imitation.safetensors"
+LEARNED_FILE = "learned.safetensors"
 
 _SLICE = 10  # updates between looks at what else is to be done
 _METRICS_EVERY = 100  # updates
@@ -73,9 +74,20 @@ class TrainingPlan:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            least = 1 if name in ("demonstrations", "block_steps", "publish_every") else 0
+            least = 1 if name in ("pretraining_updates", "block_steps", "publish_every") else 0
             if value < least:
                 raise UserError(f"{name} is {value}: it should be {least} or more")
+
+    @classmethod
+    def offline(cls, updates: int, imitation_updates: int = 4000) -> "TrainingPlan":
+        """Return the plan of training on what there is, without a robot that explores."""
+        return cls(
+            demonstrations=0,
+            imitation_updates=imitation_updates,
+            pretraining_updates=updates,
+            updates_per_step=0.0,
+            blocks=0,
+        )
 
     def blocks_done(self, steps: int) -> int:
         """Return how many blocks are complete after ``steps`` control steps of exploration."""
@@ -184,10 +196,22 @@ class Trainer:
             self.save()
         return worked
 
-    def take_all(self) -> None:
-        """Take all bags that there are now, instead of each in its turn."""
+    def run_offline(self) -> Iterator[None]:
+        """Train on the bags that there are, yielding after each slice, and write the policy.
+
+        Raises:
+            UserError: there is nothing to learn from.
+        """
         while self._take_next():
-            pass
+            yield
+        if not self.transitions:
+            raise UserError(
+                "there is nothing to train on: no demonstration or exploration from training "
+                f"starts was found ({self.skipped} bags could not be read), name others with bags:="
+            )
+        while self.step():
+            yield
+        self.policy().save(self._policies / LEARNED_FILE)
 
     def save(self) -> None:
         """Write the checkpoint."""
@@ -266,7 +290,8 @@ class Trainer:
         whole = episode.metadata.outcome != "broken"
         if role == DEMONSTRATION:
             self.demonstrations += whole
-            self._demonstrated.append(episode)
+            if self.stage == DEMONSTRATIONS:
+                self._demonstrated.append(episode)
             return
         self._explored += episode.steps
         if whole:
@@ -275,6 +300,7 @@ class Trainer:
 
     def _begin_imitation(self) -> None:
         if self.imitated or not self.plan.imitation_updates or len(self._demonstrated) < 2:
+            self._demonstrated.clear()
             self.stage = PRETRAINING
             return
         cloning = make_learner("bc", self._task, self._robot, seed=self._seed)
