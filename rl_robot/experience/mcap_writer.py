@@ -11,6 +11,7 @@ Format: https://mcap.dev/spec
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 import zstandard
@@ -39,14 +40,26 @@ _MESSAGE = struct.Struct("<BQHIQQ")  # opcode, length, channel, sequence, log ti
 _MESSAGE_FIXED_BYTES = 22
 _COMPRESSION = "zstd"
 _LEVEL = 1
+_BULKY = 8 * 1024  # bytes of a channel's first message from which on it counts as bulky
+
+
+@dataclass
+class _Chunk:
+    """A chunk in the making: its contents, and (log time, offset) of each channel's messages."""
+
+    data: bytearray = field(default_factory=bytearray)
+    messages: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
 
 
 class McapWriter:
     """Writes one MCAP file to an open binary stream.
 
     Chunks hold at most ``chunk_bytes``, or one message that is larger; each carries a CRC of its
-    contents and is flushed to the operating system, so a killed process loses the open chunk at
+    contents and is flushed to the operating system, so a killed process loses the open chunks at
     most. The data section and the summary carry CRCs of their own.
+
+    Bulky channels, such as pictures, have chunks of their own: who reads the others need not
+    decompress megabytes of pictures for a few kilobytes of numbers.
     """
 
     def __init__(
@@ -64,7 +77,8 @@ class McapWriter:
         self._counts: dict[int, int] = {}
         self._first_time: int | None = None
         self._last_time = 0
-        self._open_chunk()
+        self._chunk, self._bulky_chunk = _Chunk(), _Chunk()
+        self._bulky: set[int] = set()
         self._put(MAGIC)
         self._put(_serialized(Header(profile=profile, library=library)))
 
@@ -82,7 +96,7 @@ class McapWriter:
         """Declare a message type; returns its id."""
         schema = Schema(id=len(self._schemas) + 1, name=name, encoding=encoding, data=data)
         self._schemas.append(schema)
-        self._chunk += _serialized(schema)
+        self._put(_serialized(schema))
         return schema.id
 
     def add_channel(
@@ -98,18 +112,21 @@ class McapWriter:
         )
         self._channels.append(channel)
         self._counts[channel.id] = 0
-        self._chunk += _serialized(channel)
+        self._put(_serialized(channel))
         return channel.id
 
     def write(self, channel: int, log_ns: int, publish_ns: int, data: bytes) -> None:
         """Add one serialized message; its sequence number is its place in the channel."""
-        size = _MESSAGE.size + len(data)
-        if self._chunk_messages and len(self._chunk) + size > self._chunk_bytes:
-            self._close_chunk()
         sequence = self._counts[channel]
+        if not sequence and len(data) >= _BULKY:
+            self._bulky.add(channel)
+        chunk = self._bulky_chunk if channel in self._bulky else self._chunk
+        size = _MESSAGE.size + len(data)
+        if chunk.data and len(chunk.data) + size > self._chunk_bytes:
+            self._write_chunk(chunk)
         self._counts[channel] = sequence + 1
-        self._chunk_messages.setdefault(channel, []).append((log_ns, len(self._chunk)))
-        self._chunk += _MESSAGE.pack(
+        chunk.messages.setdefault(channel, []).append((log_ns, len(chunk.data)))
+        chunk.data += _MESSAGE.pack(
             Opcode.MESSAGE,
             _MESSAGE_FIXED_BYTES + len(data),
             channel,
@@ -117,11 +134,10 @@ class McapWriter:
             log_ns,
             publish_ns,
         )
-        self._chunk += data
+        chunk.data += data
 
     def add_metadata(self, name: str, values: dict[str, str]) -> None:
         """Write a named table of strings."""
-        self._close_chunk()
         record = _serialized(Metadata(name=name, metadata=values))
         self._metadata_indexes.append(
             MetadataIndex(offset=self._position, length=len(record), name=name)
@@ -130,7 +146,9 @@ class McapWriter:
 
     def finish(self) -> None:
         """Write what is buffered, the index and the footer. The stream stays open."""
-        self._close_chunk()
+        for chunk in (self._bulky_chunk, self._chunk):
+            if chunk.data:
+                self._write_chunk(chunk)
         self._put(_serialized(DataEnd(data_section_crc=self._data_crc)))
         summary_start = self._position
         summary = RecordBuilder()
@@ -168,30 +186,27 @@ class McapWriter:
             schema_count=len(self._schemas),
         )
 
-    def _open_chunk(self) -> None:
-        self._chunk = bytearray()
-        self._chunk_messages: dict[int, list[tuple[int, int]]] = {}
-
-    def _close_chunk(self) -> None:
-        if not self._chunk:
-            return
-        times = [log_ns for entries in self._chunk_messages.values() for log_ns, _ in entries]
-        first, last = (min(times), max(times)) if times else (0, 0)
-        compressed = self._compressor.compress(self._chunk)
+    def _write_chunk(self, open_chunk: _Chunk) -> None:
+        """Write a chunk out, and empty it for what comes next."""
+        data, messages = open_chunk.data, open_chunk.messages
+        open_chunk.data, open_chunk.messages = bytearray(), {}
+        times = [log_ns for entries in messages.values() for log_ns, _ in entries]
+        first, last = min(times), max(times)
+        compressed = self._compressor.compress(data)
         chunk = Chunk(
             compression=_COMPRESSION,
             data=compressed,
             message_start_time=first,
             message_end_time=last,
-            uncompressed_crc=zlib.crc32(self._chunk),
-            uncompressed_size=len(self._chunk),
+            uncompressed_crc=zlib.crc32(data),
+            uncompressed_size=len(data),
         )
         record = _serialized(chunk)
         start = self._position
         self._put(record)
         index_start = self._position
         index_offsets = {}
-        for channel, entries in self._chunk_messages.items():
+        for channel, entries in messages.items():
             index_offsets[channel] = self._position
             self._put(_serialized(MessageIndex(channel_id=channel, records=entries)))
         self._chunk_indexes.append(
@@ -204,14 +219,12 @@ class McapWriter:
                 message_index_length=self._position - index_start,
                 compression=_COMPRESSION,
                 compressed_size=len(compressed),
-                uncompressed_size=len(self._chunk),
+                uncompressed_size=len(data),
             )
         )
-        if times:
-            self._first_time = first if self._first_time is None else min(self._first_time, first)
-            self._last_time = max(self._last_time, last)
+        self._first_time = first if self._first_time is None else min(self._first_time, first)
+        self._last_time = max(self._last_time, last)
         self._stream.flush()
-        self._open_chunk()
 
     def _put(self, data: bytes) -> None:
         self._stream.write(data)
