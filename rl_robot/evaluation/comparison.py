@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from rl_robot.evaluation.episodes import AnyOutcome, Outcome
-from rl_robot.evaluation.statistics import RESAMPLES, mean_interval, ratio_of_means, wilson
+from rl_robot.evaluation.statistics import mean_interval, ratio_of_means, wilson
 
 METHOD = (
-    "ratio of mean times over the starts that both solve, 95 % interval by bootstrap over these "
-    f"starts ({RESAMPLES} resamples)"
+    "ratio of mean times over the starts that both solve, 95 % interval by Student's t on the "
+    "logarithm of the ratio, start by start"
 )
 
 _TEST = "test"
@@ -123,7 +123,8 @@ def compare(first: Sequence[Outcome], second: Sequence[Outcome]) -> dict[str, An
 
     How many both solved, one alone, neither; and for steps and for seconds to success on those
     that both solved the two means and the ratio second to first with its interval (None while
-    there are none; see `METHOD`). Several runs' tries of one start are resampled together.
+    there are none; see `METHOD`). Several runs' tries of one start are one
+    case of the interval, for they are no independent ones.
     """
     ours, theirs = _by_case(first), _by_case(second)
     cases = sorted(ours.keys() & theirs.keys(), key=str)

@@ -14,6 +14,7 @@ LINE = "#d8dee6"
 BLUE = "#2f6fb3"
 PALE = "#bcd3ea"
 AMBER = "#d0893b"
+GREEN = "#3f8f5f"
 
 _TEXT = f'font-size="12" fill="{MUTED}"'
 

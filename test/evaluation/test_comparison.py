@@ -37,7 +37,7 @@ def trials(name: str, steps: Sequence[Steps], **changes: Any) -> list[Outcome]:
 tries = st.lists(st.one_of(st.none(), st.integers(1, 60)), min_size=1, max_size=40)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=100)
 @given(tries)
 def test_a_policy_is_as_quick_as_itself(steps: list[Steps]) -> None:
     found = compare(attempts(steps), attempts(steps))
@@ -51,20 +51,18 @@ def test_a_policy_is_as_quick_as_itself(steps: list[Steps]) -> None:
         assert found["steps"]["interval"] == ([1.0, 1.0] if solved > 1 else None)
 
 
-@settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), min_size=2, max_size=40))
-def test_ratio_lies_between_the_cases_and_turns_round(pairs: list[tuple[int, int]]) -> None:
+def test_exchanging_the_two_gives_the_inverse(pairs: list[tuple[int, int]]) -> None:
     first, second = zip(*pairs, strict=True)
     found, turned = ratio_of_means(first, second), ratio_of_means(second, first)
+    assert found.interval.low <= found.ratio <= found.interval.high
     ratios = [b / a for a, b in pairs]
-    assert min(ratios) - 1e-9 <= found.interval.low <= found.interval.high <= max(ratios) + 1e-9
     assert min(ratios) - 1e-9 <= found.ratio <= max(ratios) + 1e-9
     assert found.ratio * turned.ratio == pytest.approx(1.0)
-    # Percentiles interpolate between resamples, which 1/x bends a little.
-    assert found.interval.low * turned.interval.high == pytest.approx(1.0, rel=1e-2)
+    assert found.interval.low * turned.interval.high == pytest.approx(1.0)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=100)
 @given(st.lists(st.floats(0.5, 60), min_size=2, max_size=40), st.floats(0.1, 10))
 def test_a_constant_factor_is_found_without_doubt(first: list[float], factor: float) -> None:
     found = ratio_of_means(first, [factor * value for value in first])
@@ -72,7 +70,7 @@ def test_a_constant_factor_is_found_without_doubt(first: list[float], factor: fl
     assert (found.interval.low, found.interval.high) == pytest.approx((factor, factor))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=100)
 @given(tries, tries, st.randoms())
 def test_order_of_the_episodes_does_not_matter(
     first: list[Steps], second: list[Steps], random: Any
@@ -89,18 +87,20 @@ def test_order_of_the_episodes_does_not_matter(
 def test_interval_covers_the_truth_as_often_as_it_says() -> None:
     random = np.random.default_rng(0)
     hits = 0
-    for _ in range(120):
-        hard = random.gamma(9.0, 1.0, 40)  # what makes a start long for both
-        first = hard * random.gamma(40.0, 1 / 40, 40)
-        second = 0.6 * hard * random.gamma(40.0, 1 / 40, 40)
+    for _ in range(1000):
+        hard = random.gamma(9.0, 1.0, 12)  # what makes a start long for both
+        first = hard * random.gamma(40.0, 1 / 40, 12)
+        second = 0.6 * hard * random.gamma(40.0, 1 / 40, 12)
         found = ratio_of_means(first, second)
         hits += found.interval.low <= 0.6 <= found.interval.high
-    assert 0.88 < hits / 120 < 0.99
+    assert 0.93 < hits / 1000 < 0.97
 
 
-@pytest.mark.parametrize(("first", "second"), [([], []), ([1.0], [0.0]), ([float("nan")], [1.0])])
+@pytest.mark.parametrize(
+    ("first", "second"), [([], []), ([1.0], [0.0]), ([1.0], [float("nan")]), ([1.0], [])]
+)
 def test_ratio_refuses_what_has_none(first: list[float], second: list[float]) -> None:
-    with pytest.raises(ValueError, match="a ratio needs cases with positive values"):
+    with pytest.raises(ValueError, match="a ratio needs pairs of positive values"):
         ratio_of_means(first, second)
 
 
