@@ -12,6 +12,7 @@ import mmap
 import os
 import struct
 import zlib
+from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
@@ -19,8 +20,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import yaml
+from mcap.data_stream import ReadDataStream
 from mcap.exceptions import McapError
+from mcap.opcode import Opcode
 from mcap.reader import make_reader
+from mcap.records import Chunk
+from mcap.stream_reader import get_chunk_data_stream
 from mcap.summary import Summary
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.base import TypesysError
@@ -36,6 +41,10 @@ _METADATA_VERSION = 9
 _ROS_DISTRO = "jazzy"
 _CUSTOM = "rl_robot"  # name of the metadata record inside the .mcap
 _DATA_END_BYTES = 13
+_RECORD = struct.Struct("<BQ")  # opcode, length
+_MESSAGE = struct.Struct("<HIQQ")  # channel, sequence, log time, publish time
+
+_Record = tuple[int, int, int, bytes]  # channel, log time, publish time, message
 
 
 @dataclass(frozen=True)
@@ -320,20 +329,47 @@ class BagReader:
         Raises:
             UserError: a chunk's checksum does not match its contents.
         """
-        names = None if topics is None else [absolute_topic(t, self.namespace) for t in topics]
-        with self.file.open("rb") as stream:
-            reader = make_reader(stream, validate_crcs=True)
-            try:
-                for schema, channel, message in reader.iter_messages(topics=names):
-                    yield BagMessage(
-                        relative_topic(channel.topic, self.namespace),
-                        schema.name if schema else "",
-                        message.log_time,
-                        message.publish_time,
-                        message.data,
-                    )
-            except (McapError, ValueError, struct.error) as error:
-                raise UserError(f"{self.file} is damaged ({error})") from None
+        channels = {
+            channel.id: (
+                relative_topic(channel.topic, self.namespace),
+                self._type(channel.schema_id),
+            )
+            for channel in self._summary.channels.values()
+        }
+        if topics is not None:
+            channels = {key: value for key, value in channels.items() if value[0] in topics}
+        try:
+            with self.file.open("rb") as stream:
+                for channel, log_ns, publish_ns, raw in self._records(stream, channels):
+                    yield BagMessage(*channels[channel], log_ns, publish_ns, raw)
+        except (McapError, ValueError, struct.error) as error:
+            raise UserError(f"{self.file} is damaged ({error})") from None
+
+    def _records(self, stream: BinaryIO, channels: Collection[int]) -> Iterator[_Record]:
+        """The messages of these channels, in log time order.
+
+        The mcap package's own reader takes five times as long where few of many topics are asked
+        for: it makes an object of every record in a chunk.
+        """
+        if not self._summary.chunk_indexes:
+            for _, _, found in make_reader(stream).iter_messages():
+                if found.channel_id in channels:
+                    yield found.channel_id, found.log_time, found.publish_time, found.data
+            return
+        waiting: list[_Record] = []
+        chunks = [
+            chunk
+            for chunk in self._summary.chunk_indexes
+            if not chunk.message_index_offsets.keys().isdisjoint(channels)
+        ]
+        for index in sorted(chunks, key=lambda chunk: chunk.message_start_time):
+            due = bisect_left(waiting, index.message_start_time, key=_log_time)
+            yield from waiting[:due]
+            stream.seek(index.chunk_start_offset + _RECORD.size)
+            chunk = Chunk.read(ReadDataStream(stream))
+            data, size = get_chunk_data_stream(chunk, validate_crc=True)
+            waiting = sorted([*waiting[due:], *_scan(data.read(size), channels)], key=_log_time)
+        yield from waiting
 
     def decoded(self, topics: Collection[str] | None = None) -> Iterator[DecodedMessage]:
         """Like `messages`, decoded."""
@@ -344,6 +380,23 @@ class BagReader:
     def _type(self, schema_id: int) -> str:
         schema = self._summary.schemas.get(schema_id)
         return schema.name if schema else ""
+
+
+def _scan(data: bytes, channels: Collection[int]) -> Iterator[_Record]:
+    """The messages of these channels in the contents of a chunk."""
+    at = 0
+    while at < len(data):
+        opcode, length = _RECORD.unpack_from(data, at)
+        at += _RECORD.size
+        if opcode == Opcode.MESSAGE:
+            channel, _, log_ns, publish_ns = _MESSAGE.unpack_from(data, at)
+            if channel in channels:
+                yield channel, log_ns, publish_ns, data[at + _MESSAGE.size : at + length]
+        at += length
+
+
+def _log_time(record: _Record) -> int:
+    return record[1]
 
 
 def absolute_topic(name: str, namespace: str) -> str:
