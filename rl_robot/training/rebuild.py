@@ -106,7 +106,7 @@ class TransitionReader:
             rewards=_floats(reward["total"] if reward else 0.0 for reward in after),
             terminated=metadata.outcome in _TERMINAL,
             ages=_floats(tick.age for tick, _ in pairs),
-            latencies=_latencies(messages, [tick.stamp_ns for tick, _ in pairs]),
+            latencies=_latencies(messages, [tick for tick, _ in pairs]),
             gaps=tuple(
                 step
                 for step, (span, reward) in enumerate(zip(spans, after, strict=True))
@@ -131,7 +131,7 @@ class TransitionReader:
             if snapshot is None:
                 continue
             observation = flatten(self._task.observation_spec, self._loop.observe(snapshot))
-            ticks.append(_Tick(stamp, observation, executed, _oldest(snapshot)))
+            ticks.append(_Tick(stamp, feed.sensed_ns, observation, executed, _oldest(snapshot)))
         return ticks
 
 
@@ -139,10 +139,12 @@ class TransitionReader:
 class _Tick:
     """One control tick: what was observed at it, and what had been executed since the one before.
 
-    ``executed`` is not finite where nothing had been, which the reward node does not judge.
+    ``sensed_ns``: wall time at which its joint state was published. ``executed`` is not finite
+    where nothing had been, which the reward node does not judge.
     """
 
     stamp_ns: int
+    sensed_ns: int
     observation: Floats
     executed: Floats
     age: float
@@ -157,6 +159,7 @@ class _Feed:
         self._assembler = assembler
         self._joints = messages[_JOINTS]
         self._joint_ns = [header_stamp_ns(message.raw) for message in self._joints]
+        self.sensed_ns = 0  # when the newest joint state of the tick asked for was published
         self._poses = {name: _in_order(messages[topic]) for topic, name in poses.items()}
         for message in messages.get(_GOAL, ())[:1]:
             assembler.set_goal(_xyz(_decoded(message).pose.position))
@@ -165,6 +168,7 @@ class _Feed:
         """Return the snapshot at a tick, None when something for it is missing."""
         newest = bisect_right(self._joint_ns, stamp_ns) - 1
         if newest >= 0:  # of all joint states, only the one at the tick is decoded
+            self.sensed_ns = self._joints[newest].publish_ns
             message = _decoded(self._joints[newest])
             self._assembler.add_joint_state(
                 self._joint_ns[newest], message.name, message.position, message.velocity
@@ -197,16 +201,10 @@ class _Motions:
         return Motion(tuple(message.joint_names), np.zeros(1), np.asarray(end)[None])
 
 
-def _latencies(messages: Messages, stamps: Sequence[int]) -> Floats:
+def _latencies(messages: Messages, ticks: Iterable[_Tick]) -> Floats:
     """Return the wall time from each observation to its command, NaN where there is none."""
-    sensed: dict[int, int] = {}
-    for message in (*messages[_JOINTS], *messages[_TICKS]):
-        stamp_ns = header_stamp_ns(message.raw)
-        sensed[stamp_ns] = min(sensed.get(stamp_ns, message.publish_ns), message.publish_ns)
     sent = {header_stamp_ns(message.raw): message.publish_ns for message in messages[_EXECUTED]}
-    return _floats(
-        (sent[stamp] - sensed[stamp]) * 1e-9 if stamp in sent else math.nan for stamp in stamps
-    )
+    return _floats((sent.get(tick.stamp_ns, math.nan) - tick.sensed_ns) * 1e-9 for tick in ticks)
 
 
 def _oldest(snapshot: Snapshot) -> float:

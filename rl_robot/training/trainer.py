@@ -24,6 +24,7 @@ import torch
 
 from rl_robot.errors import UserError
 from rl_robot.experience.bags import BagReader
+from rl_robot.experience.runs import IMITATION_FILE, LEARNED_FILE, milestone_file
 from rl_robot.experience.transitions import EpisodeTransitions
 from rl_robot.learners import BehaviorCloning, Metrics, make_learner, new_replay, sample
 from rl_robot.learners.bc import Imitation
@@ -40,9 +41,6 @@ IMITATION = "imitation"
 PRETRAINING = "pretraining"
 EXPLORING = "exploration"
 DONE = "done"
-
-IMITATION_FILE = "imitation.safetensors"
-LEARNED_FILE = "learned.safetensors"
 
 _SLICE = 10  # updates between looks at what else is to be done
 _METRICS_EVERY = 100  # updates
@@ -97,11 +95,6 @@ class TrainingPlan:
     def updates_due(self, steps: int) -> int:
         """Return the updates in all that ``steps`` control steps of exploration allow."""
         return self.pretraining_updates + int(self.updates_per_step * steps)
-
-
-def milestone_file(number: int) -> str:
-    """Return the name of a milestone's policy; the first is number 1."""
-    return f"milestone_{number:02d}.safetensors"
 
 
 class Trainer:
