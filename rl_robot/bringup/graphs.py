@@ -1,5 +1,6 @@
-"""The graphs: collect, deploy, replay."""
+"""The graphs: train, collect, deploy, replay."""
 
+import json
 import os
 import re
 import tempfile
@@ -17,6 +18,8 @@ from rl_robot.tasks import SPLITS, load_task
 
 # Paced, these work one after the other within a tick.
 MEMBERS = ("simulator", "perception", "policy", "safety", "reward", "reset")
+DEMONSTRATIONS = 100
+LEARNERS = ("sac",)
 _POLICIES_WITHOUT_FILE = ("script", "weak_script", "random")
 _BOOLEANS = ("true", "false")
 _NAMESPACE = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*")
@@ -70,47 +73,55 @@ _NAMESPACE_ARGUMENT = Argument(
 )
 
 
+def _pace(default: str) -> Argument:
+    return Argument(
+        "pace",
+        default,
+        "paced (as fast as the graph keeps up), or a factor of real time such as 1.0",
+        check=parse_pace,
+    )
+
+
+_SEED = _count("seed", 0, "seed of everything random")
+_POLICY = Argument("policy", "script", "script, weak_script, random, or a .safetensors file")
+# What every graph with a robot has.
+_ROBOT_ARGUMENTS = (
+    Argument("run", "", "name of the run's folder (default: by time)", check=_check_run),
+    Argument("root", "runs", "folder that holds the runs"),
+    _NAMESPACE_ARGUMENT,
+    Argument("simulator", "mujoco", "what stands in for the robot's drivers", ("mujoco", "none")),
+    Argument("camera", "", "a real robot's camera: device number, video file or stream address"),
+    Argument(
+        "processes",
+        "auto",
+        "one (the nodes of a tick share one), each, or auto: one when paced",
+        choices=("auto", "one", "each"),
+    ),
+)
+
+
 def _session_arguments(
     *, pace: str, episodes: int, split: str, record: str
 ) -> tuple[Argument, ...]:
     return (
         _ROBOT,
         _TASK,
-        Argument("policy", "script", "script, weak_script, random, or a .safetensors file"),
-        Argument(
-            "pace",
-            pace,
-            "paced (as fast as the graph keeps up), or a factor of real time such as 1.0",
-            check=parse_pace,
-        ),
+        _POLICY,
+        _pace(pace),
         _count("episodes", episodes, "number of episodes, 0 = until stopped"),
         Argument("split", split, "where the starts come from", choices=tuple(SPLITS)),
         _count("first", 0, "index of the first start within the split"),
-        _count("seed", 0, "seed of everything random"),
-        Argument("run", "", "name of the run's folder (default: by time)", check=_check_run),
-        Argument("root", "runs", "folder that holds the runs"),
-        _NAMESPACE_ARGUMENT,
-        Argument(
-            "simulator", "mujoco", "what stands in for the robot's drivers", ("mujoco", "none")
-        ),
-        Argument(
-            "camera", "", "a real robot's camera: device number, video file or stream address"
-        ),
+        _SEED,
+        *_ROBOT_ARGUMENTS,
         Argument("record", record, "one MCAP bag per episode", choices=_BOOLEANS),
-        Argument(
-            "processes",
-            "auto",
-            "one (the nodes of a tick share one), each, or auto: one when paced",
-            choices=("auto", "one", "each"),
-        ),
     )
 
 
 # --- a session: collect and deploy ---------------------------------------------------------------
 
 
-def _prepare_session(values: dict[str, str]) -> dict[str, str]:
-    """Check what depends on more than one argument, and name the run."""
+def _check_session(values: Mapping[str, str]) -> None:
+    """Check what depends on more than one argument."""
     if values["processes"] == "one" and parse_pace(values["pace"]) is not None:
         raise UserError("processes 'one' is for pace:=paced: at real time each node needs its own")
     if values["simulator"] == "none":
@@ -123,10 +134,18 @@ def _prepare_session(values: dict[str, str]) -> dict[str, str]:
         from rl_robot.policies import load_policy
 
         load_policy(values["policy"], load_task(values["task"]), load_robot(values["robot"]))
+
+
+def _make_run(values: dict[str, str]) -> dict[str, str]:
+    """Name the run, and make its folder before anything starts, so that a fault is said then."""
     values |= {"run": values["run"] or time.strftime("%Y%m%d-%H%M%S")}
-    # Here, so that a folder that can't be made is said before anything starts.
     RunFolder.create(run_folder(values))
     return values
+
+
+def _prepare_session(values: dict[str, str]) -> dict[str, str]:
+    _check_session(values)
+    return _make_run(values)
 
 
 def run_folder(values: Mapping[str, str]) -> Path:
@@ -135,6 +154,31 @@ def run_folder(values: Mapping[str, str]) -> Path:
 
 
 def _session(values: Mapping[str, str], *, explore: bool) -> list[NodeSpec]:
+    record = values["record"] == "true"
+    supervised: dict[str, Value] = {
+        "episodes": int(values["episodes"]),
+        "split": values["split"],
+        "first": int(values["first"]),
+        "explore": explore,
+    }
+    return _graph_of_session(values, supervised, record=record)
+
+
+def _graph_of_session(
+    values: Mapping[str, str],
+    supervised: Mapping[str, Value],
+    *,
+    record: bool = True,
+    trainer: Mapping[str, Value] | None = None,
+) -> list[NodeSpec]:
+    """Return the nodes of a session.
+
+    Args:
+        values: arguments that all sessions have.
+        supervised: further parameters of the supervisor.
+        record: whether there is a recorder.
+        trainer: further parameters of the trainer, if there is one.
+    """
     common: dict[str, Value] = {name: values[name] for name in ("robot", "task", "pace")}
     seed = int(values["seed"])
     run = str(run_folder(values))
@@ -148,11 +192,13 @@ def _session(values: Mapping[str, str], *, explore: bool) -> list[NodeSpec]:
     if joint_states != "joint_states":
         remappings["joint_states"] = joint_states
 
-    def node(name: str, *, required: bool = False, **parameters: Value) -> NodeSpec:
+    def node(
+        name: str, further: Mapping[str, Value] = {}, *, required: bool = False, **own: Value
+    ) -> NodeSpec:
         return NodeSpec(
             executable=name,
             name=name,
-            parameters=common | parameters,
+            parameters={**common, **own, **further},
             remappings=remappings,
             namespace=namespace,
             required=required,
@@ -161,28 +207,27 @@ def _session(values: Mapping[str, str], *, explore: bool) -> list[NodeSpec]:
     simulated = values["simulator"] != "none"
     # Paced, the sensors' stamps are the clock; at the wall clock's pace safety needs one that runs.
     simulated_clock = simulated and parse_pace(values["pace"]) is not None
-    record = values["record"] == "true"
     nodes = [
         *([node("simulator", seed=seed)] if simulated else []),
         *([node("camera", source=values["camera"])] if values["camera"] else []),
         node("perception"),
-        node("policy", policy=values["policy"], explore=explore),
+        node("policy", policy=values["policy"]),
         # Hardware starts disabled: a person enables it by a service call.
         node("safety", enabled=simulated, use_sim_time=simulated_clock),
         node("reward"),
         node("reset"),
         *([node("recorder", run=run)] if record else []),
+        *([] if trainer is None else [node("trainer", trainer, run=run, seed=seed)]),
     ]
     supervisor = node(
         "supervisor",
+        supervised,
         required=True,
-        episodes=int(values["episodes"]),
-        split=values["split"],
-        first=int(values["first"]),
         seed=seed,
         policy=values["policy"],
         run=run,
         record=record,
+        arguments=json.dumps(dict(values)),
     )
     acquainted = _acquainted([*nodes, supervisor])
     together = values["processes"] == "one" or (
@@ -232,6 +277,133 @@ DEPLOY = Graph(
     nodes=lambda values: _session(values, explore=False),
     log_folder=lambda values: run_folder(values) / "log",
     prepare=_prepare_session,
+)
+
+
+# --- training ------------------------------------------------------------------------------------
+
+
+def _check_ratio(value: str) -> None:
+    try:
+        fits = 0.0 < float(value) <= 100.0
+    except ValueError:
+        fits = False
+    if not fits:
+        raise UserError(f"updates_per_step '{value}': expected a number above 0, up to 100")
+
+
+def _prepare_training(values: dict[str, str]) -> dict[str, str]:
+    if values["resume"]:
+        return _resumed(values)
+    if values["offline"] == "true":
+        if not values["bags"]:
+            raise UserError("offline:=true needs bags to train on: give bags:=runs/<name>")
+        return _make_run(values)
+    _check_session(values)
+    if not values["demonstrations"]:
+        values |= {"demonstrations": "0" if values["bags"] else str(DEMONSTRATIONS)}
+    if int(values["steps"]) < int(values["blocks"]) or not int(values["blocks"]):
+        raise UserError(
+            f"steps '{values['steps']}' in {values['blocks']} blocks: expected at least one step "
+            "per block, and one block"
+        )
+    values = _make_run(values)
+    run = RunFolder(run_folder(values))
+    if run.list_episodes():
+        raise UserError(
+            f"run {run.path} holds episodes already: go on with it by resume:={run.name}, or learn "
+            f"from them in a new run by bags:={run.path}"
+        )
+    return values
+
+
+def _resumed(values: Mapping[str, str]) -> dict[str, str]:
+    """Return the arguments that the run to go on with was started with.
+
+    Raises:
+        UserError: there is no such training session, or another argument is given.
+    """
+    run = RunFolder.open(values["resume"], values["root"])
+    stored = run.read_session().get("arguments", {})
+    if "demonstrations" not in stored:
+        raise UserError(f"run {run.path} is no training session: only those can be resumed")
+    defaults = {argument.name: argument.default for argument in TRAIN.arguments}
+    for name, value in values.items():
+        if name not in ("resume", "root") and value not in (defaults[name], stored.get(name)):
+            raise UserError(
+                f"resume takes its arguments from run {run.name}, where {name} is "
+                f"'{stored.get(name)}': leave out {name}:={value}"
+            )
+    return {**defaults, **stored, "run": run.path.name, "root": str(run.path.parent)}
+
+
+def _training(values: Mapping[str, str]) -> list[NodeSpec]:
+    offline = values["offline"] == "true"
+    trained: dict[str, Value] = {
+        "learner": values["learner"],
+        "bags": values["bags"],
+        "pretraining_updates": int(values["pretraining_updates"]),
+        "imitation_updates": int(values["imitation_updates"]),
+    }
+    if offline:
+        trained |= {name: values[name] for name in ("robot", "task")}
+        trained |= {"run": str(run_folder(values)), "seed": int(values["seed"])}
+        trained |= {"offline": True, "updates": int(values["updates"]), "nice": 0}
+        return [NodeSpec("trainer", "trainer", trained, required=True)]
+    blocks = int(values["blocks"])
+    shared: dict[str, Value] = {
+        "demonstrations": int(values["demonstrations"]),
+        "blocks": blocks,
+        "block_steps": int(values["steps"]) // blocks,
+    }
+    supervised: dict[str, Value] = {
+        "train": True,
+        "validation": int(values["validation"]),
+        "test": int(values["test"]),
+        "compare": values["compare"] == "true",
+    }
+    trained |= {"updates_per_step": float(values["updates_per_step"])}
+    return _graph_of_session(values, supervised | shared, trainer=trained | shared)
+
+
+TRAIN = Graph(
+    name="train",
+    description="Learn a task: demonstrations, training, evaluation",
+    arguments=(
+        _ROBOT,
+        _TASK,
+        replace(_POLICY, default="weak_script", description="who demonstrates the task"),
+        _pace("paced"),
+        Argument(
+            "demonstrations",
+            "",
+            f"episodes by that policy (default: {DEMONSTRATIONS}, with bags:= none)",
+            check=lambda v: v and _whole_number("demonstrations", v),
+        ),
+        _count("steps", 5000, "control steps of exploration"),
+        _count("blocks", 5, "parts of that, with a validation after each"),
+        _count("validation", 20, "episodes of a validation"),
+        _count("test", 100, "held-out starts of the final test"),
+        Argument("compare", "true", "test the demonstrator and imitation too", choices=_BOOLEANS),
+        Argument("learner", "sac", "what learns", choices=LEARNERS),
+        _count("imitation_updates", 4000, "updates of imitation alone, at most"),
+        _count("pretraining_updates", 1000, "updates on demonstrations before exploring"),
+        Argument(
+            "updates_per_step",
+            "1.0",
+            "updates for each control step of exploration",
+            check=_check_ratio,
+        ),
+        Argument("bags", "", "bags to learn from as well: runs or folders, by comma"),
+        Argument("resume", "", "name or folder of a training run to go on with"),
+        Argument("offline", "false", "no robot: train on bags:= only", choices=_BOOLEANS),
+        _count("updates", 5000, "offline: how many"),
+        _SEED,
+        *_ROBOT_ARGUMENTS,
+    ),
+    nodes=_training,
+    log_folder=lambda values: run_folder(values) / "log",
+    prepare=_prepare_training,
 )
 
 
@@ -326,7 +498,7 @@ REPLAY = Graph(
     log_folder=lambda _values: Path(tempfile.gettempdir()) / f"rl_robot-{os.getuid()}" / "replay",
 )
 
-GRAPHS = {graph.name: graph for graph in (COLLECT, DEPLOY, REPLAY)}
+GRAPHS = {graph.name: graph for graph in (TRAIN, COLLECT, DEPLOY, REPLAY)}
 
 
 def find_graph(file_name: str) -> Graph:

@@ -6,18 +6,25 @@
       session.json               what was asked for, written by the session
       episodes/episode_000000/   one bag per finished episode; ``.part`` while it is written
       log/                       one file per node
+      policies/                  what was learnt: imitation, a milestone per block, the best of them
+      trainer/                   the trainer's checkpoint and metrics
       report.html, result.json   written at the end
 """
 
+import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from rl_robot.errors import UserError
+from rl_robot.experience.bags import BagReader, EpisodeMetadata
+
+IMITATION_FILE = "imitation.safetensors"
+LEARNED_FILE = "learned.safetensors"
 
 _PREFIX = "episode_"
 _PART = ".part"
@@ -72,6 +79,14 @@ class RunFolder:
         return self.path / "log"
 
     @property
+    def policies(self) -> Path:
+        return self.path / "policies"
+
+    @property
+    def trainer(self) -> Path:
+        return self.path / "trainer"
+
+    @property
     def report(self) -> Path:
         return self.path / "report.html"
 
@@ -90,6 +105,12 @@ class RunFolder:
     def unfinished_episodes(self) -> list[Path]:
         """Bags that were being written when their recorder died, or that are being written now."""
         return [path for path in self._episode_folders() if path.suffix == _PART]
+
+    def closed_episodes(self) -> Iterator[EpisodeMetadata]:
+        """What the finished bags say of themselves; those that can't be read are left out."""
+        for path in self.list_episodes():
+            with contextlib.suppress(UserError):
+                yield BagReader(path).episode
 
     def next_episode(self) -> int:
         """The first number that no bag, finished or not, has taken."""
@@ -131,6 +152,11 @@ class RunFolder:
             for path in self.episodes.glob(f"{_PREFIX}*")
             if path.is_dir() and path.stem.removeprefix(_PREFIX).isdigit()
         )
+
+
+def milestone_file(number: int) -> str:
+    """Return the name of the policy that the trainer writes after a block; the first is 1."""
+    return f"milestone_{number:02d}.safetensors"
 
 
 class RunLock:

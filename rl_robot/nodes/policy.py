@@ -10,10 +10,13 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
+from std_msgs.msg import UInt8MultiArray
 
 from rl_robot.environments.control_loop import ControlLoop
+from rl_robot.errors import UserError
 from rl_robot.experience.alignment import Snapshot
-from rl_robot.policies import load_policy
+from rl_robot.policies import LEARNED, Policy
+from rl_robot.policies.shelf import Shelf
 from rl_robot.robots.description import load_robot
 from rl_robot.ros import topics
 from rl_robot.ros.messages import numbers_message, trajectory_message
@@ -32,9 +35,8 @@ class Parameters:
 
     robot: str = "arm"
     task: str = "grasp"
-    policy: str = "script"
+    policy: str = "script"  # what episodes ask for, loaded in advance
     pace: str = "1.0"
-    explore: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,23 +57,35 @@ class PolicyNode(GraphNode):
         given = read_parameters(self, Parameters)
         robot = load_robot(given.robot)
         self._task = load_task(given.task)
-        self._policy = load_policy(given.policy, self._task, robot)
-        self._explore = given.explore
+        self._shelf = Shelf(self._task, robot)
+        self._shelf.get(given.policy)
+        if "trainer" in self.session_nodes:
+            # Now, because it takes seconds, and the first weights come in the midst of episodes.
+            import rl_robot.policies.network  # noqa: F401
         self._loop = ControlLoop(self._task, robot)
         self._episode_id = -1
         self._acting_in = -1  # the worker's episode: a job that was dropped may have been its first
         self._failure: Exception | None = None
         self._last_tick_ns = 0
         self._acted: deque[float] = deque(maxlen=50)  # wall times of the last actions
-        self.health["version"] = str(self._policy.spec.version)
         self._slot: LatestSlot[Job] = LatestSlot()
         self._action = self.publisher(topics.POLICY_ACTION)
         self._command = self.publisher(topics.POLICY_COMMAND)
+        self.listen(topics.POLICY_WEIGHTS, self._take_weights)
         self._paced = parse_pace(given.pace) is None
         self._observer = Observer(self, robot, self._task, self._on_change, paced=self._paced)
         self._worker = threading.Thread(target=self._work, name="inference", daemon=True)
         self._worker.start()
         self.every(0.1, self._watch_worker)
+
+    def _take_weights(self, message: UInt8MultiArray) -> None:
+        """Keep the newest weights for the next control step; refuse what is not for this node."""
+        try:
+            version = self._shelf.take_weights(bytes(message.data))
+        except UserError as error:
+            self.problem(f"weights refused: {error}")
+            return
+        self.health["weights"] = str(version)
 
     def _on_change(self) -> None:
         episode, tick = self._observer.episode, self._observer.tick_ns
@@ -83,6 +97,9 @@ class PolicyNode(GraphNode):
             return
         snapshot, reference = self._observer.snapshot(), self._observer.reference
         if snapshot is None or reference is None:
+            return
+        if episode.policy == LEARNED and "weights" not in self.health:
+            self.problem("no weights have come from a trainer yet")
             return
         self._episode_id, self._last_tick_ns = episode.id, tick
         job = Job(episode, snapshot, self._observer.executed(), reference)
@@ -105,23 +122,27 @@ class PolicyNode(GraphNode):
 
     def _act(self, job: Job) -> None:
         began = time.perf_counter()
-        if job.episode.id != self._acting_in:
-            self._acting_in = job.episode.id
-            self._policy.reset(job.episode.seed)
+        episode = job.episode
+        policy = self._shelf.get(episode.policy)
+        assert policy is not None
+        if episode.id != self._acting_in:
+            self._acting_in = episode.id
+            policy.reset(episode.seed)
             self._loop.reset(job.reference)
         elif job.executed is not None:
             self._loop.executed(job.executed.motion)
-        action = self._policy.act(self._loop.observe(job.snapshot), explore=self._explore)
+        action = policy.act(self._loop.observe(job.snapshot), explore=episode.explore)
         motion = self._loop.propose(action)
         stamp = job.snapshot.time_ns
         numbers = dict(zip(self._task.action_names, action.tolist(), strict=True))
-        numbers["version"] = float(self._policy.spec.version)
-        numbers["explore"] = float(self._explore)
+        numbers["version"] = float(policy.spec.version)
+        numbers["explore"] = float(episode.explore)
         self._command.publish(trajectory_message(motion, stamp))
         self._action.publish(numbers_message(numbers, stamp))
-        self._report(job, time.perf_counter() - began)
+        self._report(job, policy, time.perf_counter() - began)
 
-    def _report(self, job: Job, seconds: float) -> None:
+    def _report(self, job: Job, policy: Policy, seconds: float) -> None:
+        self.health["version"] = str(policy.spec.version)
         self._acted.append(time.monotonic())
         spread = self._acted[-1] - self._acted[0]
         self.health["rate_hz"] = f"{(len(self._acted) - 1) / spread:.1f}" if spread else "0"

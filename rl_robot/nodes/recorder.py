@@ -131,6 +131,7 @@ class RecorderNode(GraphNode):
             steps=episode.steps,
             lost_periods=episode.lost_periods,
             index=episode.index,
+            extra={"role": episode.role, "stage": episode.stage} if episode.role else {},
         )
 
     def _say_closed(self, episode: Episode, path: str) -> None:

@@ -1,9 +1,10 @@
-"""supervisor: runs episodes for as long as it is left alone.
+"""supervisor: runs episodes for as long as it is left alone, in the stages of a session.
 
 It decides each tick of an episode, has the scene reset, waits for the bag, notices nodes that died
 or hang, marks the episode they broke and runs it again. A person is asked for only when that fails.
 """
 
+import json
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from sensor_msgs.msg import JointState
@@ -19,6 +21,7 @@ from std_srvs.srv import Trigger
 
 from rl_robot.evaluation.report import write_report
 from rl_robot.experience.runs import RunFolder
+from rl_robot.policies import LEARNED, policy_version
 from rl_robot.robots.description import load_robot
 from rl_robot.ros import topics
 from rl_robot.ros.messages import (
@@ -33,7 +36,8 @@ from rl_robot.ros.node import GraphNode, run
 from rl_robot.ros.pace import parse_pace
 from rl_robot.ros.parameters import read_parameters
 from rl_robot.supervision.health import Roll
-from rl_robot.supervision.progress import ProgressLine
+from rl_robot.supervision.programme import Programme
+from rl_robot.supervision.progress import ProgressLine, TrainingLine
 from rl_robot.supervision.session import (
     BROKEN,
     ENDED,
@@ -43,13 +47,16 @@ from rl_robot.supervision.session import (
     Session,
     SessionPlan,
 )
-from rl_robot.tasks import load_task
+from rl_robot.supervision.stages import Curriculum, Stage, done_by_stage
+from rl_robot.tasks import Task, load_task
 
 START_TIMEOUT = 60.0  # s for all nodes to come up, or back
 STUCK_TIMEOUT = 30.0  # s of wall time in which an episode must get on
 CLOSE_TIMEOUT = 10.0  # s for the recorder to close a bag
 BAGS_WHEN_STOPPED = 25  # more than can be read in the seconds that a stopped session has
 INTERRUPTED = 130  # exit status
+TRAINER_TIMEOUT = 120.0  # s of silence from a trainer that is waited for
+WAITING_SHOWN = 5.0  # s between two lines while it is
 HANG_TIMEOUT = 5.0  # s of silence after which a process that still exists is ended
 
 
@@ -65,8 +72,17 @@ class Parameters:
     split: str = "train"
     first: int = 0
     seed: int = 0
+    explore: bool = False
     run: str = ""  # the run's folder
     record: bool = True
+    arguments: str = "{}"  # JSON: those of the launch file, to go on with after a kill
+    train: bool = False  # run the stages of training, of which these are the fields of `Curriculum`
+    demonstrations: int = Curriculum.demonstrations
+    blocks: int = Curriculum.blocks
+    block_steps: int = Curriculum.block_steps
+    validation: int = Curriculum.validation
+    test: int = Curriculum.test
+    compare: bool = Curriculum.compare
 
 
 class SupervisorNode(GraphNode):
@@ -80,17 +96,15 @@ class SupervisorNode(GraphNode):
         self._period = task.period
         self._run = RunFolder.create(Path(given.run))
         self._lock = self._run.lock()
-        plan = SessionPlan(
-            robot=self._robot.name,
-            policy=given.policy,
-            episodes=given.episodes,
-            split=given.split,
-            first=given.first,
-            seed=given.seed,
-        )
-        self._session = Session(plan, task, first_id=self._run.next_episode())
-        self._roll = Roll([name for name in self.session_nodes if name != "supervisor"])
+        self._programme = self._make_programme(task)
+        # The trainer may come and go: what it has to say lies in the run's folder.
+        apart = ("supervisor", "trainer")
+        self._roll = Roll([name for name in self.session_nodes if name not in apart])
+        self._trainer: dict[str, str] = {}
+        self._trainer_at = time.monotonic()
         self._pids: dict[str, int] = {}
+        self._arguments = json.loads(given.arguments)
+        self._stage_at = self._shown_at = time.monotonic()
         self._waiting_since = time.monotonic()  # for nodes, or for a bag to be closed
         self._progress_at = time.monotonic()
         self._published_again = False
@@ -102,7 +116,8 @@ class SupervisorNode(GraphNode):
         self._tick_ns = 0
         self._began = 0.0
         self._steps = 0
-        self._line = ProgressLine(given.episodes)
+        self._episode_began = 0.0
+        self._line = TrainingLine() if given.train else ProgressLine(given.episodes)
 
         self._episode = self.publisher(topics.EPISODE)
         self._decision = self.publisher(topics.EPISODE_TICK)
@@ -113,9 +128,46 @@ class SupervisorNode(GraphNode):
         self.listen(topics.RESET_STATUS, self._take_reset, depth=10)
         self.listen(topics.RECORDER_STATUS, self._take_closed, depth=10)
         self.listen(topics.DIAGNOSTICS, self._take_health, depth=50)
+        self.listen(topics.TRAINER_STATUS, self._take_trainer, depth=1)
         self._paced = parse_pace(given.pace) is None
         self._publish_again = self.create_client(Trigger, "simulator/publish")
         self.every(0.05, self._supervise)
+        self._write_session()  # so that it can be resumed whenever it is killed
+
+    def _make_programme(self, task: Task) -> Programme:
+        given = self._given
+        plan = SessionPlan(
+            robot=self._robot.name,
+            policy=given.policy,
+            episodes=given.episodes,
+            split=given.split,
+            first=given.first,
+            seed=given.seed,
+            explore=given.explore,
+        )
+        first_id = self._run.next_episode()
+        if not given.train:
+            return Programme([Stage(plan)], task, first_id=first_id)
+        curriculum = Curriculum(
+            demonstrations=given.demonstrations,
+            demonstrator=given.policy,
+            blocks=given.blocks,
+            block_steps=given.block_steps,
+            validation=given.validation,
+            test=given.test,
+            compare=given.compare,
+        )
+        return Programme(
+            curriculum.stages(plan, self._run.policies),
+            task,
+            first_id=first_id,
+            done=done_by_stage(self._run.closed_episodes()),
+            records=self._run.read_session().get("stages", ()),
+        )
+
+    @property
+    def _session(self) -> Session:
+        return self._programme.session
 
     # --- what is heard ---------------------------------------------------------------------
 
@@ -145,11 +197,16 @@ class SupervisorNode(GraphNode):
             if values.get("host") == socket.gethostname() and values.get("pid", "").isdigit():
                 self._pids[status.name] = int(values["pid"])
 
+    def _take_trainer(self, message: DiagnosticArray) -> None:
+        self._trainer = status_values(message.status[0])
+        self._trainer_at = time.monotonic()
+
     def _advance(self, stamp: int) -> None:
         """Count a tick and remember that the graph gets on."""
         self._progress_at = time.monotonic()
         if stamp > self._tick_ns:
             self._steps += 1
+            self._programme.record.control_steps += 1
         self._tick_ns = stamp
 
     def _publish(self, episode: Episode | None) -> None:
@@ -277,7 +334,9 @@ class SupervisorNode(GraphNode):
             return False
         self._settled_id = episode.id
         kept = not self._given.record or (self._closed_id == episode.id and bool(self._closed_path))
-        self._session.settle(kept=kept)
+        self._programme.settle(kept=kept)
+        self._programme.record.wall_seconds += now - self._episode_began
+        self._episode_began = now
         self._show()
         if not kept:
             self._broken_at = now
@@ -291,15 +350,26 @@ class SupervisorNode(GraphNode):
 
     def _go_on(self) -> None:
         """Begin the next episode, or end the session."""
+        programme = self._programme
         if self._session.gave_up:
             self._fail(f"a person is needed: {self._session.gave_up}")
-        elif self._session.finished:
+        elif programme.finished:
             self._finish(0)
+        elif self._session.finished:
+            programme.go_on()
+            self._stage_at = time.monotonic()
+        elif lacking := self._stage_lacks():
+            self._wait_for_trainer(lacking)
         else:
+            now = time.monotonic()
             if not self._began:
-                self._began = time.monotonic()
-            self._progress_at = time.monotonic()
-            version = self._roll.value("policy", "version", "0")
+                self._began = now
+            if self._episode_began < self._stage_at:  # the first of a stage
+                programme.record.waited_seconds += now - self._stage_at
+                self._episode_began = now
+            self._progress_at = now
+            version = self._version()
+            programme.record.policy_version = version
             episode = self._session.begin(self._tick_ns, policy_version=version)
             goal = episode.start.values.get("goal")
             if self._goal is not None and goal is not None:
@@ -308,6 +378,26 @@ class SupervisorNode(GraphNode):
                     pose_message(self._tick_ns, self._robot.base_frame, goal, upright)
                 )
             self._publish(episode)
+
+    def _stage_lacks(self) -> str:
+        """Name what the present stage still needs of the trainer."""
+        if self._session.plan.policy == LEARNED:
+            return "" if self._roll.value("policy", "weights") else "the first weights"
+        return self._programme.prepare()
+
+    def _version(self) -> str:
+        """Return the version of the policy that is about to act."""
+        policy = self._session.plan.policy
+        if policy == LEARNED:
+            return self._roll.value("policy", "weights")
+        return str(policy_version(policy))
+
+    def _wait_for_trainer(self, lacking: str) -> None:
+        now = time.monotonic()
+        if now - self._trainer_at > TRAINER_TIMEOUT:
+            self._fail(f"the trainer is silent, and the next stage waits for {lacking}")
+        elif now - self._shown_at > WAITING_SHOWN:
+            self._show(f"waiting for {lacking}")
 
     # --- the end ---------------------------------------------------------------------------
 
@@ -326,13 +416,17 @@ class SupervisorNode(GraphNode):
             print(f"report: {write_report(self._run)}", flush=True)
         self.exit_code = exit_code
 
-    def _show(self) -> None:
+    def _show(self, waiting: str = "") -> None:
+        self._shown_at = time.monotonic()
         session = self._session
-        wall = time.monotonic() - self._began if self._began else 0.0
-        simulated = self._steps * self._period
-        self._line.show(
-            session.done, session.successes, session.broken, wall, simulated, self._steps
-        )
+        wall = self._shown_at - self._began if self._began else 0.0
+        if isinstance(self._line, TrainingLine):
+            self._line.show(self._programme, self._steps, wall, self._trainer, waiting)
+        else:
+            simulated = self._steps * self._period
+            self._line.show(
+                session.done, session.successes, session.broken, wall, simulated, self._steps
+            )
         self._write_session()
 
     def _write_session(self) -> None:
@@ -355,8 +449,17 @@ class SupervisorNode(GraphNode):
                 "control_period": self._period,
                 "lost_periods": session.lost_periods,
                 "gave_up": session.gave_up,
+                "arguments": self._arguments,
+                **(self._training_values() if self._given.train else {}),
             }
         )
+
+    def _training_values(self) -> dict[str, Any]:
+        return {
+            "stages": self._programme.table(),
+            "chosen": self._programme.chosen,
+            "trainer": self._trainer,
+        }
 
     def close(self) -> None:
         """Interrupted: mark the episode, let the recorder close its bag, write what there is."""

@@ -2,18 +2,22 @@
 
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 from rl_robot.errors import UserError
-from rl_robot.policies.policy import Action, Policy, PolicySpec, RandomPolicy
+from rl_robot.policies.policy import LEARNED, Action, Policy, PolicySpec, RandomPolicy
 from rl_robot.policies.scripted import script
 from rl_robot.robots.description import Robot
 from rl_robot.tasks import Task
 
 __all__ = [
+    "LEARNED",
     "Action",
     "Policy",
     "PolicySpec",
     "RandomPolicy",
     "load_policy",
+    "policy_version",
     "script",
 ]
 
@@ -42,3 +46,20 @@ def load_policy(name_or_file: str, task: Task, robot: Robot) -> Policy:
     policy = NetworkPolicy.load(Path(name_or_file))
     policy.spec.require(task, robot, f"policy {name_or_file}")
     return policy
+
+
+def policy_version(name_or_file: str) -> int:
+    """Return the version of a policy: 0 for one without a file.
+
+    Raises:
+        UserError: the file can't be read or is no policy.
+    """
+    if not name_or_file.endswith(".safetensors"):
+        return 0
+    try:
+        with safe_open(name_or_file, framework="numpy") as file:
+            return PolicySpec.from_json(file.metadata()["spec"]).version
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"policy file {name_or_file} can't be read as a policy ({type(error).__name__})"
+        ) from error

@@ -134,6 +134,10 @@ class NetworkPolicy:
     def _normal(self) -> torch.Tensor:
         return torch.randn(len(self.spec.action_names), generator=self._generator)
 
+    def adopt(self, other: "NetworkPolicy") -> None:
+        """Act by the weights of another policy from now on, sharing them."""
+        self.spec, self.hidden, self.actor = other.spec, other.hidden, other.actor
+
     def with_version(self, version: int) -> "NetworkPolicy":
         """Return this policy under another version, sharing its weights."""
         renewed = NetworkPolicy(replace(self.spec, version=version), self.hidden)

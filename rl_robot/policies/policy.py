@@ -14,6 +14,8 @@ from rl_robot.tasks import ObservationSpec, Task
 
 Action = npt.NDArray[np.float32]
 
+LEARNED = "learned"  # the policy of the weights that a trainer publishes
+
 
 @dataclass(frozen=True)
 class PolicySpec:

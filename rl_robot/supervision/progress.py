@@ -1,7 +1,11 @@
 """One line that tells a person how a session gets on."""
 
 import sys
+from collections.abc import Mapping
 from typing import TextIO
+
+from rl_robot.supervision.programme import Programme, StageRecord
+from rl_robot.supervision.session import SessionPlan
 
 
 class StatusLine:
@@ -57,6 +61,47 @@ class ProgressLine(StatusLine):
         if self._episodes and done:
             parts.append(time_left(wall / done * (self._episodes - done)))
         return "   ".join(parts)
+
+
+class TrainingLine(StatusLine):
+    """Shows how a training session gets on."""
+
+    def show(
+        self,
+        programme: Programme,
+        steps: int,
+        wall: float,
+        trainer: Mapping[str, str],
+        waiting: str = "",
+    ) -> None:
+        """Write the line.
+
+        Args:
+            programme: the stages.
+            steps: control steps of this session so far, resets included.
+            wall: seconds since it began.
+            trainer: what the trainer last said of itself.
+            waiting: what the present stage waits for.
+        """
+        record, plan = programme.record, programme.stage.plan
+        parts = [record.name, _share(record, plan)]
+        if record.episodes:
+            parts.append(f"successes {100 * record.successes / record.episodes:.0f} %")
+        if trainer:
+            rate = float(trainer.get("updates_per_second", 0.0))
+            parts.append(f"{trainer.get('updates', '0')} updates ({rate:.0f}/s)")
+        if wall > 0.0 and steps:
+            parts.append(f"{steps / wall:.0f} control steps/s")
+            parts.append(time_left(programme.steps_left() * wall / steps))
+        if waiting:
+            parts.append(waiting)
+        self.write("   ".join(parts))
+
+
+def _share(record: StageRecord, plan: SessionPlan) -> str:
+    if plan.steps:
+        return f"episode {record.episodes}, step {record.steps}/{plan.steps}"
+    return f"episode {record.episodes}/{plan.episodes}"
 
 
 def time_left(seconds: float) -> str:

@@ -61,6 +61,9 @@ class Episode:
     task: str
     policy: str
     policy_version: str = "0"
+    explore: bool = False
+    role: str = ""
+    stage: str = ""
     terminated: bool = False
     truncated: bool = False
     outcome: str = ""
@@ -96,17 +99,35 @@ class Episode:
 
 @dataclass(frozen=True)
 class SessionPlan:
-    """What a session is asked to do. `episodes` 0: until it is stopped."""
+    """What a session, or one stage of it, is asked to do.
+
+    It ends after `episodes`, or with the episode that completes `steps` control steps; 0: no such
+    limit. `role` and `stage` tell what its bags are for.
+    """
 
     robot: str
     policy: str
     episodes: int = 20
+    steps: int = 0
+    explore: bool = False
+    role: str = ""
+    stage: str = ""
     split: str = "train"
     first: int = 0
     seed: int = 0
     resets_in_a_row: int = 3  # failed resets before a person is asked for
     retries: int = 3  # broken tries of one start before a person is asked for
     lost_in_a_row: int = 10  # control periods without a command after which an episode is broken
+
+
+@dataclass(frozen=True)
+class Done:
+    """How far a plan has come: what of it lies in closed bags."""
+
+    episodes: int = 0
+    successes: int = 0
+    steps: int = 0
+    lost_periods: int = 0
 
 
 class Session:
@@ -116,15 +137,20 @@ class Session:
     start under a new id, so that an evaluation covers each of its starts once.
     """
 
-    def __init__(self, plan: SessionPlan, task: Task, first_id: int = 0) -> None:
+    def __init__(
+        self, plan: SessionPlan, task: Task, first_id: int = 0, done: Done | None = None
+    ) -> None:
+        """Begin a plan, or go on with what is `done` of it; `first_id`: of the next episode."""
+        done = done or Done()
         self.plan = plan
         self._task = task
         self._next_id = first_id
-        self._next_index = plan.first
-        self.done = 0
-        self.successes = 0
+        self._next_index = plan.first + done.episodes
+        self.done = done.episodes
+        self.successes = done.successes
+        self.steps = done.steps
+        self.lost_periods = done.lost_periods
         self.broken = 0
-        self.lost_periods = 0
         self.failed_resets = 0
         self._tries = 0
         self.gave_up = ""  # why a person is needed
@@ -136,7 +162,13 @@ class Session:
     @property
     def finished(self) -> bool:
         """True when the plan is done or a person is needed."""
-        return bool(self.gave_up) or 0 < self.plan.episodes <= self.done
+        enough = 0 < self.plan.episodes <= self.done or 0 < self.plan.steps <= self.steps
+        return bool(self.gave_up) or enough
+
+    @property
+    def next_id(self) -> int:
+        """The id of the next episode."""
+        return self._next_id
 
     def begin(self, stamp_ns: int, policy_version: str = "0") -> Episode:
         """Return the next episode, resetting."""
@@ -152,6 +184,9 @@ class Session:
             task=self._task.name,
             policy=self.plan.policy,
             policy_version=policy_version,
+            explore=self.plan.explore,
+            role=self.plan.role,
+            stage=self.plan.stage,
         )
         self._next_id += 1
         return self.episode
@@ -236,6 +271,7 @@ class Session:
         if kept and self.episode.outcome != BROKEN:
             self.done += 1
             self.successes += self.episode.outcome == SUCCESS
+            self.steps += self.episode.steps
             self.lost_periods += self.episode.lost_periods
             self._next_index += 1
             self._tries = 0
