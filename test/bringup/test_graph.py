@@ -1,4 +1,4 @@
-"""Arguments, their refusals, and the three graphs as data."""
+"""Arguments, their refusals, and the graphs as data."""
 
 from pathlib import Path
 
@@ -11,9 +11,10 @@ from rl_robot.bringup.graph import (
     describe_arguments,
     parse_arguments,
 )
-from rl_robot.bringup.graphs import COLLECT, DEPLOY, REPLAY, find_graph
+from rl_robot.bringup.graphs import COLLECT, DEPLOY, MEMBERS, REPLAY, TRAIN, find_graph
 from rl_robot.errors import UserError
 from rl_robot.experience.bags import EpisodeMetadata, EpisodeWriter
+from rl_robot.experience.runs import RunFolder
 
 TINY = Graph(
     name="tiny",
@@ -106,7 +107,8 @@ def test_a_session_refuses_what_cannot_work(given, message):
 
 
 def test_a_session_in_simulation_has_every_node_and_ends_with_the_supervisor():
-    nodes = {node.name: node for node in COLLECT.nodes(COLLECT.resolve({"run": "x"}))}
+    values = {"run": "x", "processes": "each"}
+    nodes = {node.name: node for node in COLLECT.nodes(COLLECT.resolve(values))}
     assert set(nodes) == {
         "simulator",
         "perception",
@@ -126,6 +128,94 @@ def test_a_session_in_simulation_has_every_node_and_ends_with_the_supervisor():
     assert nodes["safety"].parameters["enabled"] is True
 
 
+def test_paced_the_nodes_of_a_tick_share_a_process():
+    nodes = {node.name: node for node in COLLECT.nodes(COLLECT.resolve({"run": "x", "seed": "7"}))}
+    assert set(nodes) == {"container", "recorder", "supervisor"}
+    container = nodes["container"]
+    assert set(container.members) == set(MEMBERS)
+    assert container.parameters["seed"] == 7
+    assert container.parameters["policy"] == "script"
+    assert set(MEMBERS) < set(container.parameters["nodes"].split(","))
+    at_real_time = DEPLOY.nodes(DEPLOY.resolve({"run": "x"}))
+    assert "container" not in {node.name for node in at_real_time}
+    with pytest.raises(UserError, match="processes 'one' is for pace:=paced"):
+        DEPLOY.resolve({"processes": "one"})
+
+
+def test_the_parameters_of_one_process_have_one_meaning():
+    each = COLLECT.nodes(COLLECT.resolve({"run": "x", "processes": "each"}))
+    meanings = {}
+    for node in each:
+        if node.executable in MEMBERS:
+            for name, value in node.parameters.items():
+                assert meanings.setdefault(name, value) == value, name
+
+
+def test_training_adds_a_trainer_that_agrees_with_the_supervisor(tmp_path):
+    values = TRAIN.resolve({"run": "x", "root": str(tmp_path), "steps": "900", "blocks": "3"})
+    nodes = {node.name: node for node in TRAIN.nodes(values)}
+    assert {"trainer", "supervisor", "recorder", "container"} == set(nodes)
+    for name in ("demonstrations", "blocks", "block_steps", "run", "seed"):
+        assert nodes["trainer"].parameters[name] == nodes["supervisor"].parameters[name], name
+    assert nodes["trainer"].parameters["block_steps"] == 300
+    assert nodes["trainer"].parameters["demonstrations"] == 100
+
+
+def test_offline_the_trainer_is_alone(tmp_path):
+    given = {"offline": "true", "bags": str(tmp_path), "run": "x", "root": str(tmp_path)}
+    (trainer,) = TRAIN.nodes(TRAIN.resolve(given))
+    assert trainer.required
+    assert trainer.parameters["offline"] is True
+    with pytest.raises(UserError, match="needs bags"):
+        TRAIN.resolve({"offline": "true"})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"steps": "3", "blocks": "5"}, "at least one step"),
+        ({"blocks": "0"}, "one block"),
+        ({"learner": "dqn"}, "dqn.*sac"),
+        ({"updates_per_step": "-1"}, "updates_per_step '-1'"),
+        ({"resume": "nowhere"}, "there is no run"),
+        ({"policy": "genius"}, "genius"),
+        ({"demonstrations": "many"}, "demonstrations 'many'"),
+    ],
+)
+def test_training_refuses_what_cannot_work(given, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        TRAIN.resolve({"root": str(tmp_path)} | given)
+
+
+def test_with_bags_nothing_need_be_demonstrated(tmp_path):
+    values = TRAIN.resolve({"bags": str(tmp_path), "root": str(tmp_path), "run": "x"})
+    assert values["demonstrations"] == "0"
+    given = {"bags": str(tmp_path), "root": str(tmp_path), "demonstrations": "5"}
+    assert TRAIN.resolve(given)["demonstrations"] == "5"
+
+
+def test_a_training_run_is_resumed_with_its_own_arguments(tmp_path):
+    root = str(tmp_path)
+    begun = TRAIN.resolve({"run": "x", "root": root, "steps": "700", "seed": "3"})
+    run = RunFolder.open("x", root)
+    with pytest.raises(UserError, match="no training session"):
+        TRAIN.resolve({"resume": "x", "root": root})
+    run.write_session({"arguments": begun})
+    again = TRAIN.resolve({"resume": "x", "root": root})
+    assert TRAIN.nodes(again)[0].parameters == TRAIN.nodes(begun)[0].parameters
+    assert TRAIN.resolve({"resume": str(run.path)})["seed"] == "3"
+    with pytest.raises(UserError, match="leave out steps:=800"):
+        TRAIN.resolve({"resume": "x", "root": root, "steps": "800"})
+
+
+def test_a_run_with_episodes_is_not_begun_again(tmp_path):
+    root = str(tmp_path)
+    TRAIN.resolve({"run": "x", "root": root})
+    Path(bag(tmp_path)).rename(tmp_path / "x/episodes/episode_000000")
+    with pytest.raises(UserError, match="resume:=x"):
+        TRAIN.resolve({"run": "x", "root": root})
+
+
 def test_a_real_robot_brings_its_own_drivers():
     values = {"simulator": "none", "pace": "1.0", "camera": "0", "namespace": "/lab/left"}
     nodes = {node.name: node for node in COLLECT.nodes(COLLECT.resolve(values))}
@@ -137,7 +227,7 @@ def test_a_real_robot_brings_its_own_drivers():
 
 def test_deploying_neither_explores_nor_records_unless_asked():
     nodes = {node.name: node for node in DEPLOY.nodes(DEPLOY.resolve({}))}
-    assert nodes["policy"].parameters["explore"] is False
+    assert nodes["supervisor"].parameters["explore"] is False
     assert "recorder" not in nodes
     with_bags = {node.name for node in DEPLOY.nodes(DEPLOY.resolve({"record": "true"}))}
     assert "recorder" in with_bags
@@ -236,6 +326,8 @@ def test_every_executable_is_installed_for_ros2_run():
         COLLECT.nodes(COLLECT.resolve({})),
         DEPLOY.nodes(DEPLOY.resolve({})),
         COLLECT.nodes(real),
+        TRAIN.nodes(TRAIN.resolve({})),
+        DEPLOY.nodes(DEPLOY.resolve({"processes": "each"})),
         REPLAY.nodes(REPLAYED | {"nodes": "perception,policy,reward"}),
     ]
     assert not [

@@ -12,6 +12,11 @@ from rl_robot.ros.observer import TICK_PATIENCE, Observer
 from rl_robot.tasks import load_task
 
 
+class EmptyMailbox:
+    def take(self) -> list[object]:
+        return []
+
+
 class FakeNode:
     """What an observer needs of a node, with the callbacks to call by hand."""
 
@@ -22,6 +27,9 @@ class FakeNode:
 
     def listen(self, topic: topics.Topic, callback: Callable[[Any], None], **_: object) -> None:
         self.heard[topic.name] = callback
+
+    def mailbox(self, *_: object, **__: object) -> EmptyMailbox:
+        return EmptyMailbox()
 
     def every(self, _: float, callback: Callable[[], None]) -> None:
         self.timers.append(callback)
