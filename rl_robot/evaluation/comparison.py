@@ -5,7 +5,6 @@ Pure functions over outcomes. Numbers come back as tables of JSON values, rounde
 
 import math
 from collections.abc import Sequence
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -98,15 +97,18 @@ def contestants(episodes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
 def comparison(episodes: Sequence[Outcome]) -> dict[str, Any] | None:
     """Each contestant's tally, and every two of them on the starts that both tried.
 
-    None without a test and without two policies that tried the same starts.
+    The last, which matters most, comes first, against each of the others. None without a test and
+    without two policies that tried the same starts.
     """
     rivals = contestants(episodes)
     kinds = {(e.metadata.robot, e.metadata.task) for members in rivals.values() for e in members}
     if len(kinds) != 1:
         return None
+    names = list(rivals)
     pairs = [
-        {"first": a, "second": b} | compare(rivals[a], rivals[b])
-        for a, b in combinations(rivals, 2)
+        {"first": first, "second": names[place]} | compare(rivals[first], rivals[names[place]])
+        for place in range(len(names) - 1, 0, -1)
+        for first in names[:place]
     ]
     pairs = [pair for pair in pairs if pair["starts"]]
     if not pairs and not any(e.role == _TEST for e in episodes):

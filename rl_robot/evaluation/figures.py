@@ -1,7 +1,8 @@
 """Small figures as inline SVG and pictures as data, for pages that need nothing else."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 
 import cv2
@@ -19,8 +20,141 @@ GREEN = "#3f8f5f"
 _TEXT = f'font-size="12" fill="{MUTED}"'
 
 
+@dataclass(frozen=True)
+class Line:
+    """A line of a chart through (x, y) points; NaN-free, in the order of x.
+
+    ``band``: (low, high) at each point. ``notes``: a text for each point, which then shows as a
+    dot.
+    """
+
+    points: Sequence[tuple[float, float]]
+    colour: str = BLUE
+    band: Sequence[tuple[float, float]] = ()
+    notes: Sequence[str] = ()
+    width: float = 2.0
+
+
+@dataclass(frozen=True)
+class Level:
+    """A named horizontal line, to compare with."""
+
+    name: str
+    value: float
+    colour: str = MUTED
+
+
+def line_chart(
+    lines: Sequence[Line],
+    *,
+    label: str,
+    x_unit: str,
+    y_form: Callable[[float], str] = "{:g}".format,
+    y_range: tuple[float, float] | None = None,
+    levels: Sequence[Level] = (),
+    second_axis: Mapping[str, float] | None = None,
+    width: int = 460,
+    height: int = 250,
+) -> str:
+    """Lines over linear axes from x = 0, with levels across.
+
+    ``y_range``: by default from 0, or the lowest value below it, to the highest. ``second_axis``:
+    more labels below the x axis, at their x.
+    """
+    every = [y for line in lines for _, y in line.points]
+    every += [y for line in lines for bounds in line.band for y in bounds]
+    every += [level.value for level in levels]
+    low, high = y_range or (min([*every, 0.0]), max([*every, 0.0]))
+    high = high if high > low else low + 1.0
+    high = high if y_range else high + 0.05 * (high - low)
+    far = max([x for line in lines for x, _ in line.points] + [0.0]) or 1.0
+    left, right, top, bottom = 44.0, width - 12.0, 14.0, height - (58.0 if second_axis else 42.0)
+
+    def x(value: float) -> float:
+        return left + value / far * (right - left)
+
+    def y(value: float) -> float:
+        return bottom - (value - low) / (high - low) * (bottom - top)
+
+    body = "".join(
+        f'<line x1="{left}" x2="{right}" y1="{y(v):.1f}" y2="{y(v):.1f}" stroke="{LINE}"/>'
+        f'<text x="{left - 8}" y="{y(v) + 4:.1f}" text-anchor="end" {_TEXT}>{y_form(v)}</text>'
+        for v in round_ticks(low, high, 5)
+    )
+    body += "".join(
+        f'<text x="{x(v):.1f}" y="{bottom + 18}" text-anchor="middle" {_TEXT}>{v:g}</text>'
+        for v in round_ticks(0.0, far)
+    )
+    body += "".join(
+        f'<text x="{x(v):.1f}" y="{bottom + 34}" text-anchor="middle" {_TEXT}>{escape(name)}</text>'
+        for name, v in (second_axis or {}).items()
+    )
+    body += f'<text x="{right}" y="{height - 6}" text-anchor="end" {_TEXT}>{escape(x_unit)}</text>'
+    body += "".join(
+        _level(
+            level, y(level.value), left, right, below=_crowded(level, levels, 16 / (y(0) - y(1)))
+        )
+        for level in levels
+    )
+    for line in lines:
+        places = [(x(a), y(b)) for a, b in line.points]
+        edges = [(y(a), y(b)) for a, b in line.band]
+        body += _line(line, places, edges)
+    return _svg(width, height, label, body)
+
+
+def _crowded(level: Level, levels: Sequence[Level], room: float) -> bool:
+    """Whether the name above this level would run into that of a later one, or one above."""
+    later = levels[levels.index(level) + 1 :]
+    return any(0 < other.value - level.value < room for other in levels) or any(
+        other.value == level.value for other in later
+    )
+
+
+def _level(level: Level, y: float, left: float, right: float, *, below: bool) -> str:
+    text_y = y + 13 if below else y - 5
+    return (
+        f'<line x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" stroke="{level.colour}" '
+        'stroke-width="1.5" stroke-dasharray="5 4"/>'
+        f'<text x="{right - 2}" y="{text_y:.1f}" text-anchor="end" font-size="11.5" '
+        f'fill="{level.colour}">{escape(level.name)}</text>'
+    )
+
+
+def _line(
+    line: Line, places: Sequence[tuple[float, float]], edges: Sequence[tuple[float, float]]
+) -> str:
+    """``places`` and ``edges``: the points and the band of the line in the figure."""
+    body = ""
+    if edges:
+        across = [place for place, _ in places]
+        below = [(a, low) for a, (low, _) in zip(across, edges, strict=True)]
+        above = [(a, high) for a, (_, high) in zip(across, edges, strict=True)]
+        shape = _coordinates([*above, *reversed(below)])
+        body += f'<polygon points="{shape}" fill="{line.colour}" fill-opacity="0.14"/>'
+    body += (
+        f'<polyline points="{_coordinates(places)}" fill="none" stroke="{line.colour}" '
+        f'stroke-width="{line.width}" stroke-linejoin="round"/>'
+    )
+    for note, (a, b) in zip(line.notes, places, strict=bool(line.notes)):
+        body += (
+            f'<circle cx="{a:.1f}" cy="{b:.1f}" r="4" fill="{line.colour}">'
+            f"<title>{escape(note)}</title></circle>"
+        )
+    return body
+
+
+def _coordinates(places: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{a:.1f},{b:.1f}" for a, b in places)
+
+
 def proportion_bar(
-    rate: float, interval: tuple[float, float], *, label: str, width: int = 420
+    rate: float,
+    interval: tuple[float, float],
+    *,
+    label: str,
+    colour: str = BLUE,
+    width: int = 420,
 ) -> str:
     """A scale from 0 to 100 % with the measured rate and its confidence interval."""
     left, right, axis = 22, width - 22, 16
@@ -38,8 +172,8 @@ def proportion_bar(
         f'<line x1="{left}" x2="{right}" y1="{axis}" y2="{axis}" stroke="{LINE}" stroke-width="2"/>'
         f"{ticks}"
         f'<rect x="{x(low):.1f}" y="{axis - 7}" width="{max(x(high) - x(low), 1):.1f}" '
-        f'height="14" rx="7" fill="{PALE}"/>'
-        f'<circle cx="{x(rate):.1f}" cy="{axis}" r="6" fill="{BLUE}"/>'
+        f'height="14" rx="7" fill="{colour}" fill-opacity="0.32"/>'
+        f'<circle cx="{x(rate):.1f}" cy="{axis}" r="6" fill="{colour}"/>'
     )
     return _svg(width, axis + 28, label, body)
 
@@ -71,7 +205,7 @@ def histogram(
         if count
     )
     axis = f'<line x1="{left}" x2="{right}" y1="{bottom}" y2="{bottom}" stroke="{LINE}"/>'
-    for value in _round_ticks(edges[0], edges[-1]):
+    for value in round_ticks(edges[0], edges[-1]):
         axis += (
             f'<text x="{x(value):.1f}" y="{bottom + 18}" text-anchor="middle" {_TEXT}>'
             f"{value:g}</text>"
@@ -112,8 +246,13 @@ def bars(
     return _svg(width, max(len(values), 1) * row + 4, label, body)
 
 
-def jpeg_data(picture: npt.NDArray[np.uint8], quality: int = 88) -> str:
-    """An RGB picture (H, W, 3) as a ``data:`` address."""
+def jpeg_data(
+    picture: npt.NDArray[np.uint8], quality: int = 88, *, width: int | None = None
+) -> str:
+    """An RGB picture (H, W, 3) as a ``data:`` address, made smaller if it is wider than that."""
+    if width is not None and picture.shape[1] > width:
+        size = (width, round(picture.shape[0] * width / picture.shape[1]))
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
     done, encoded = cv2.imencode(
         ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
     )
@@ -129,7 +268,7 @@ def _svg(width: int, height: float, label: str, body: str) -> str:
     )
 
 
-def _round_ticks(low: float, high: float, wanted: int = 6) -> list[float]:
+def round_ticks(low: float, high: float, wanted: int = 6) -> list[float]:
     """About ``wanted`` round numbers between the two."""
     raw = max(high - low, 1e-9) / wanted
     magnitude = 10.0 ** np.floor(np.log10(raw))

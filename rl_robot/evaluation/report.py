@@ -1,28 +1,18 @@
 """The page about a run: report.html, which needs no other file, and result.json."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from html import escape
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from rl_robot.evaluation.episodes import EpisodeFigures, read_episode, read_run
-from rl_robot.evaluation.figures import bars, histogram, jpeg_data, proportion_bar
+from rl_robot.evaluation import training_page
+from rl_robot.evaluation.episodes import read_episode, read_run
+from rl_robot.evaluation.figures import bars, histogram, proportion_bar
+from rl_robot.evaluation.film import OUTCOME_WORDS, film_strip, race
+from rl_robot.evaluation.page import page
 from rl_robot.evaluation.summary import summary_of
-from rl_robot.experience.bags import BagReader, typestore
 from rl_robot.experience.runs import RunFolder, write_atomically, write_json
-
-FRAMES = 8
-_CHANNELS = {"rgb8": 3, "bgr8": 3, "mono8": 1}
-_OUTCOME_WORDS = {
-    "success": "success",
-    "terminated": "failed",
-    "truncated": "out of time",
-    "broken": "broken",
-}
 
 
 def write_report(run: RunFolder | str | Path, root: str | Path = "runs") -> Path:
@@ -35,82 +25,49 @@ def write_report(run: RunFolder | str | Path, root: str | Path = "runs") -> Path
     episodes, unreadable = read_run(folder, read_episode)
     summary = summary_of(folder, episodes, unreadable)
     write_json(folder.result, summary)
-    write_atomically(folder.report, render(summary, film_strip(episodes)))
+    film = race(episodes, training_page.COLOURS) or film_strip(episodes)
+    write_atomically(folder.report, render(summary, film))
     return folder.report
-
-
-def film_strip(episodes: Sequence[EpisodeFigures]) -> str:
-    """Pictures of a typical successful episode (or of the longest other one) as HTML."""
-    succeeded = sorted((e for e in episodes if e.succeeded), key=lambda e: e.seconds)
-    others = sorted(episodes, key=lambda e: e.seconds)
-    shown = succeeded[len(succeeded) // 2] if succeeded else others[-1]
-    frames = _frames(shown.path, FRAMES)
-    if not frames:
-        return ""
-    figures = "".join(
-        f'<figure><img src="{jpeg_data(picture)}" alt="camera at {seconds:.1f} s">'
-        f"<figcaption>{seconds:.1f} s</figcaption></figure>"
-        for seconds, picture in frames
-    )
-    data = shown.metadata
-    outcome = "a success of median length" if succeeded else _OUTCOME_WORDS[data.outcome]
-    title = f"Episode {data.episode} as the camera saw it"
-    return (
-        f"<section><h2>{escape(title)}</h2>"
-        f'<p class="note">{escape(outcome)}, {data.steps} control steps, {shown.seconds:.1f} s</p>'
-        f'<div class="film">{figures}</div></section>'
-    )
-
-
-def _frames(path: Path, count: int) -> list[tuple[float, npt.NDArray[np.uint8]]]:
-    """Pictures spread evenly over the episode, with their times since its start."""
-    reader = BagReader(path)
-    cameras = sorted(name for name in reader.types if name.endswith("/image_raw"))
-    if not cameras:
-        return []
-    messages = list(reader.messages(cameras[:1]))
-    chosen = np.unique(np.linspace(0, len(messages) - 1, count).round().astype(int))
-    frames = []
-    for index in chosen if messages else ():
-        message = messages[index]
-        picture = _picture(typestore().deserialize_cdr(message.raw, message.type))
-        if picture is not None:
-            frames.append(((message.log_ns - messages[0].log_ns) * 1e-9, picture))
-    return frames
-
-
-def _picture(image: Any) -> npt.NDArray[np.uint8] | None:
-    """RGB pixels (H, W, 3) of a sensor_msgs/Image; None for an encoding that is not shown."""
-    channels = _CHANNELS.get(image.encoding)
-    if channels is None or image.data.size < image.height * image.step:
-        return None
-    rows = image.data[: image.height * image.step].reshape(image.height, image.step)
-    pixels = rows[:, : image.width * channels].reshape(image.height, image.width, channels)
-    if image.encoding == "bgr8":
-        pixels = pixels[:, :, ::-1]
-    return np.ascontiguousarray(np.broadcast_to(pixels, (image.height, image.width, 3)))
 
 
 def render(summary: dict[str, Any], film: str) -> str:
     """The page of a summary."""
     written = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
-    groups = summary["groups"]
-    first = groups[0]
-    title = f"Task {first['task']}, robot {first['robot']}" if len(groups) == 1 else summary["run"]
+    training = summary["training"]
+    title = training_page.title(summary) if training else _title(summary)
     parts = [
         f"<header><p class='note'>run <b>{escape(summary['run'])}</b>, {written}</p>"
         f"<h1>{escape(title)}</h1></header>",
-        *(_success(group) for group in groups),
-        _key_figures(summary),
-        film,
+        *(_learnt(training, summary, film) if training else _collected(summary, film)),
         f"<div class='pair'>{_latency(summary['latency_ms'])}{_safety(summary)}</div>",
         _failures(summary),
         _all_episodes(summary),
         _session(summary["session"]),
     ]
-    return _PAGE.format(
-        title=escape(f"{summary['run']}: {title}"), style=_STYLE, body="\n".join(parts)
-    )
+    return page(f"{summary['run']}: {title}", "\n".join(parts))
+
+
+def _title(summary: dict[str, Any]) -> str:
+    groups = summary["groups"]
+    if len(groups) > 1:
+        return str(summary["run"])
+    return f"Task {groups[0]['task']}, robot {groups[0]['robot']}"
+
+
+def _collected(summary: dict[str, Any], film: str) -> list[str]:
+    headlines = [_success(group) for group in summary["groups"]]
+    return [*headlines, _key_figures(_group_cards(summary) + _cards(summary)), film]
+
+
+def _learnt(training: dict[str, Any], summary: dict[str, Any], film: str) -> list[str]:
+    return [
+        training_page.contest(training),
+        training_page.learning_curves(training),
+        _key_figures(training_page.cards(training) + _cards(summary)),
+        film,
+        training_page.trainer(training),
+        training_page.stage_table(training),
+    ]
 
 
 def _success(group: dict[str, Any]) -> str:
@@ -135,18 +92,26 @@ def _success(group: dict[str, Any]) -> str:
     )
 
 
-def _key_figures(summary: dict[str, Any]) -> str:
+def _group_cards(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Key figures (value, name, note) of a run of one policy."""
     group = summary["groups"][0]
+    if len(summary["groups"]) > 1 or not group["steps_to_success"]:
+        return []
     cards = []
-    if len(summary["groups"]) == 1 and group["steps_to_success"]:
-        for key, name, form in (
-            ("steps_to_success", "steps to success", "{:.1f}"),
-            ("seconds_to_success", "time to success", "{:.2f} s"),
-        ):
-            value = group[key]
-            spread = " to ".join(map(form.format, value["interval"] or ()))
-            note = f"{spread} (n = {value['n']})".lstrip()
-            cards.append((form.format(value["mean"]), f"mean {name}", note))
+    for key, name, form in (
+        ("steps_to_success", "steps to success", "{:.1f}"),
+        ("seconds_to_success", "time to success", "{:.2f} s"),
+    ):
+        value = group[key]
+        spread = " to ".join(map(form.format, value["interval"] or ()))
+        note = f"{spread} (n = {value['n']})".lstrip()
+        cards.append((form.format(value["mean"]), f"mean {name}", note))
+    return cards
+
+
+def _cards(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Key figures (value, name, note) of any run."""
+    cards = []
     steps = summary["control_steps"]
     rate = summary["control_steps_per_second"]
     if rate:
@@ -156,10 +121,13 @@ def _key_figures(summary: dict[str, Any]) -> str:
     if latency:
         note = f"p99 {latency['p99']:.1f} ms (n = {latency['n']})"
         cards.append((f"{latency['p50']:.1f} ms", "median capture to command", note))
-    lost = summary["lost_periods"]
-    cards.append((str(lost), "control periods lost", f"of {steps}"))
+    cards.append((str(summary["lost_periods"]), "control periods lost", f"of {steps}"))
     limited = summary["interventions"]["steps"]
     cards.append((str(limited), "steps limited by safety", f"of {steps}"))
+    return cards
+
+
+def _key_figures(cards: Iterable[tuple[str, str, str]]) -> str:
     return (
         "<section class='cards'>"
         + "".join(
@@ -224,8 +192,9 @@ def _failures(summary: dict[str, Any]) -> str:
     if summary["failures"]:
         parts.append(
             "<h2>Failures</h2><p class='note'>How far each came shows in the highest value that "
-            f"each term of its reward reached.</p>{_table(summary['failures'], terms=True)}"
+            "each term of its reward reached.</p>"
         )
+        parts += _failures_by_stage(summary["failures"])
     if summary["broken_episodes"]:
         parts.append(
             "<h2>Broken episodes</h2><p class='note'>Something other than the policy ended them, "
@@ -240,36 +209,70 @@ def _failures(summary: dict[str, Any]) -> str:
     return f"<section>{''.join(parts)}</section>" if parts else ""
 
 
+def _failures_by_stage(failures: list[dict[str, Any]]) -> list[str]:
+    """Those of the tests first, each test's by itself; a training session has many others."""
+    parts = []
+    others = [row for row in failures if not _is_test(row)]
+    for stage in dict.fromkeys(row["stage"] for row in failures if _is_test(row)):
+        rows = [row for row in failures if row["stage"] == stage]
+        parts.append(_folded(f"{stage}: {len(rows)}", _table(rows, terms=True)))
+    if parts and others:
+        parts.append(_folded(f"all other stages: {len(others)}", _table(others, terms=True)))
+    elif others:
+        parts.append(_table(others, terms=True))
+    return parts
+
+
+def _is_test(row: dict[str, Any]) -> bool:
+    return str(row["stage"]).startswith("test")
+
+
+def _folded(name: str, body: str) -> str:
+    return f"<details><summary>{escape(name)}</summary>{body}</details>"
+
+
 def _all_episodes(summary: dict[str, Any]) -> str:
     rows = summary["episode_table"]
-    strip = "".join(
+    stages = list(dict.fromkeys(row["stage"] for row in rows))
+    if stages == [""]:
+        strips = _strip(rows)
+    else:
+        strips = "".join(
+            f"<span class='note'>{escape(stage)}</span>"
+            + _strip([row for row in rows if row["stage"] == stage])
+            for stage in stages
+        )
+        strips = f"<div class='stages'>{strips}</div>"
+    seen = {row["outcome"] for row in rows}
+    legend = "".join(
+        f"<span><i class='{name}'></i>{word}</span>"
+        for name, word in OUTCOME_WORDS.items()
+        if name in seen
+    )
+    return (
+        f"<section><h2>All episodes</h2>{strips}<p class='legend note'>{legend}</p>"
+        f"{_folded(f'Table of {len(rows)} episodes', _table(rows))}</section>"
+    )
+
+
+def _strip(rows: Iterable[dict[str, Any]]) -> str:
+    squares = "".join(
         f"<i class='{escape(row['outcome'])}' "
         f"title='episode {row['episode']}: {escape(_words(row))}'></i>"
         for row in rows
     )
-    seen = {row["outcome"] for row in rows}
-    legend = "".join(
-        f"<span><i class='{name}'></i>{word}</span>"
-        for name, word in _OUTCOME_WORDS.items()
-        if name in seen
-    )
-    return (
-        f"<section><h2>All episodes</h2><div class='strip'>{strip}</div>"
-        f"<p class='legend note'>{legend}</p>"
-        f"<details><summary>Table of {len(rows)} episodes</summary>{_table(rows)}</details>"
-        "</section>"
-    )
+    return f"<div class='strip'>{squares}</div>"
 
 
 def _words(row: dict[str, Any]) -> str:
-    return row["reason"] or _OUTCOME_WORDS[row["outcome"]]
+    return row["reason"] or OUTCOME_WORDS[row["outcome"]]
 
 
 def _table(rows: Iterable[dict[str, Any]], *, terms: bool = False) -> str:
     columns = {
         "episode": lambda row: row["episode"],
         "start": lambda row: f"{row['split']} {row['index']}",
-        "outcome": lambda row: _OUTCOME_WORDS[row["outcome"]],
+        "outcome": lambda row: OUTCOME_WORDS[row["outcome"]],
         "reason": lambda row: row["reason"],
         "steps": lambda row: row["steps"],
         "time": lambda row: f"{row['seconds']:.1f} s",
@@ -292,82 +295,16 @@ def _table(rows: Iterable[dict[str, Any]], *, terms: bool = False) -> str:
 
 
 def _session(session: dict[str, Any]) -> str:
-    if not session:
-        return ""
+    """What the session says of itself, and its arguments where it names them."""
+    shown = {name: value for name, value in session.items() if name not in ("stages", "arguments")}
+    shown |= session.get("arguments") or {}
     items = "".join(
         f"<div><dt>{escape(name.replace('_', ' '))}</dt><dd>{escape(_shown(value))}</dd></div>"
-        for name, value in session.items()
+        for name, value in shown.items()
         if value not in ("", None)
     )
-    return f"<section><h2>The session</h2><dl>{items}</dl></section>"
+    return f"<section><h2>The session</h2><dl>{items}</dl></section>" if items else ""
 
 
 def _shown(value: Any) -> str:
     return f"{value:.1f}" if isinstance(value, float) else str(value)
-
-
-_STYLE = """
-:root { color-scheme: light; }
-* { box-sizing: border-box; }
-body { margin: 0; background: #f6f8fa; color: #1f2933;
-  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
-main { max-width: 1000px; margin: 0 auto; padding: 32px 20px 64px; }
-h1 { font-size: 28px; line-height: 1.2; margin: 0 0 20px; font-weight: 650; }
-h2 { font-size: 17px; margin: 0 0 6px; font-weight: 620; }
-h2:not(:first-child) { margin-top: 22px; }
-p { margin: 0; }
-.note { color: #697586; font-size: 13px; }
-header .note { margin-bottom: 4px; }
-section { background: #fff; border: 1px solid #e4e9ef; border-radius: 10px;
-  padding: 20px 22px; margin-bottom: 16px; }
-svg { display: block; width: 100%; height: auto; margin-top: 10px; font-family: inherit; }
-.headline { display: grid; grid-template-columns: 1fr 1.2fr; gap: 24px; align-items: center; }
-.big { font-size: 46px; line-height: 1.1; font-weight: 680; font-variant-numeric: tabular-nums; }
-.big span { font-size: 24px; font-weight: 480; color: #697586; }
-.pair { display: grid; grid-template-columns: 1fr 1fr; gap: 0 16px; }
-.pair section:only-child { grid-column: 1 / -1; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(145px, 1fr)); padding: 0; }
-.cards div { padding: 16px 8px 16px 20px; }
-.value { font-size: 22px; font-weight: 640; font-variant-numeric: tabular-nums; }
-.film { display: grid; grid-template-columns: repeat(4, 1fr); gap: 8px; margin-top: 12px; }
-figure { margin: 0; }
-img { display: block; width: 100%; border-radius: 5px; }
-figcaption { color: #697586; font-size: 12px; padding-top: 2px; }
-.wide { overflow-x: auto; margin-top: 8px; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: 5px 12px 5px 0; border-bottom: 1px solid #e9eef3;
-  font-size: 13.5px; vertical-align: top; white-space: nowrap; }
-td:nth-child(4), td:nth-child(10) { white-space: normal; min-width: 150px; }
-th { color: #697586; font-weight: 500; }
-.strip { display: flex; flex-wrap: wrap; gap: 3px; margin: 8px 0; }
-i { display: inline-block; width: 13px; height: 13px; border-radius: 3px; background: #bcd3ea; }
-i.success { background: #2f6fb3; }
-i.terminated { background: #c2514a; }
-i.truncated { background: #e2a95f; }
-i.broken { background: #fff; border: 1.5px dashed #9aa5b4; }
-.legend span { margin-right: 16px; white-space: nowrap; }
-.legend i { vertical-align: -2px; margin-right: 6px; }
-details { margin-top: 8px; }
-summary { cursor: pointer; color: #2f6fb3; font-size: 14px; }
-dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(120px, 1fr)); gap: 8px 18px;
-  margin: 8px 0 0; }
-dt { color: #697586; font-size: 12.5px; }
-dd { margin: 0; }
-@media (max-width: 640px) { .headline, .pair { grid-template-columns: minmax(0, 1fr); }
-  .film { grid-template-columns: repeat(2, 1fr); } }
-@media print { body { background: #fff; } section { break-inside: avoid; } }
-"""
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body><main>
-{body}
-</main></body>
-</html>
-"""

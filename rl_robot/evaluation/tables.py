@@ -86,7 +86,7 @@ def _contest(parts: Sequence[tuple[str, dict[str, Any]]]) -> Table:
     rows = [
         (
             rival["name"],
-            run,
+            *([run] if len(parts) > 1 else []),
             rival["split"],
             *successes(rival),
             with_interval(rival["steps_to_success"]),
@@ -96,8 +96,8 @@ def _contest(parts: Sequence[tuple[str, dict[str, Any]]]) -> Table:
         for run, rival in _by_name(parts, "contestants", ("name",))
     ]
     head = (
-        *("policy", "run", "starts", "successes", "95 % interval", "steps to success"),
-        *("seconds to success", "lost periods"),
+        *("policy", *(["run"] if len(parts) > 1 else []), "starts", "successes"),
+        *("95 % interval", "steps to success", "seconds to success", "lost periods"),
     )
     note = "Intervals: Wilson's for successes, Student's t for means over all starts it solved."
     return Table("Policies", head, rows, note)
@@ -112,7 +112,7 @@ def _pairs(parts: Sequence[tuple[str, dict[str, Any]]]) -> Table:
         rows.append(
             (
                 f"{pair['second']} to {pair['first']}",
-                run,
+                *([run] if len(parts) > 1 else []),
                 f"{pair['both']} of {pair['starts']}",
                 f"{pair['only_second']} / {pair['only_first']}",
                 means,
@@ -123,7 +123,7 @@ def _pairs(parts: Sequence[tuple[str, dict[str, Any]]]) -> Table:
     for _, part in parts:
         method = method or (part["comparison"] or {}).get("method", "")
     head = (
-        *("policies", "run", "both solve", "only one does", "steps"),
+        *("policies", *(["run"] if len(parts) > 1 else []), "both solve", "only one does", "steps"),
         *("ratio of steps", "ratio of seconds"),
     )
     return Table("On the same starts", head, rows, f"{method[:1].upper()}{method[1:]}.")

@@ -139,11 +139,11 @@ def test_session_tests_are_the_contestants_in_their_order() -> None:
     assert found is not None
     assert [c["name"] for c in found["contestants"]] == ["demonstrator", "imitation", "learned"]
     assert [(p["first"], p["second"]) for p in found["pairs"]] == [
-        ("demonstrator", "imitation"),
         ("demonstrator", "learned"),
         ("imitation", "learned"),
+        ("demonstrator", "imitation"),
     ]
-    assert found["pairs"][1]["steps"]["ratio"] == 0.5
+    assert found["pairs"][0]["steps"]["ratio"] == 0.5
     json.dumps(found, allow_nan=False)
 
 

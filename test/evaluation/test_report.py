@@ -131,7 +131,7 @@ class Page(HTMLParser):
                 self.addresses.append(value or "")
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert tag in ("line", "rect", "circle")
+        assert tag in ("line", "rect", "circle", "polyline", "polygon")
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
