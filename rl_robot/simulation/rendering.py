@@ -20,6 +20,15 @@ _MAX_GEOMS = 1000
 _NOISE_SPARE = 1 << 16  # how many different noise patterns the table holds
 
 
+# Each costs a pass over the picture, and there is no sky and no mirror in the scenes.
+_NOT_SHOWN = (
+    mujoco.mjtRndFlag.mjRND_SHADOW,
+    mujoco.mjtRndFlag.mjRND_REFLECTION,
+    mujoco.mjtRndFlag.mjRND_SKYBOX,
+    mujoco.mjtRndFlag.mjRND_HAZE,
+)
+
+
 class Renderer:
     """Renders a model's cameras with sensor noise. Use it in the thread that made it.
 
@@ -38,7 +47,7 @@ class Renderer:
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
         self._model = model
         self._scene = mujoco.MjvScene(model, maxgeom=_MAX_GEOMS)
-        for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
+        for flag in _NOT_SHOWN:
             self._scene.flags[flag] = False
         self._option = mujoco.MjvOption()
         # A robot without visual geometry is shown by its collision geometry.
