@@ -13,6 +13,7 @@ from rl_robot import __version__
 from rl_robot.errors import UserError
 
 BAD_INPUT = 2
+READER_GONE = 141  # what a shell says of a process that SIGPIPE ended
 
 
 class _Parser(argparse.ArgumentParser):
@@ -175,6 +176,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"rl_robot: {error}", file=sys.stderr)
         return BAD_INPUT
+    except BrokenPipeError:
+        # Whoever read the output (head, less) has seen enough: nothing is left to be flushed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return READER_GONE
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Lets these tests use the synthetic session of the experience package's tests."""
+"""Lets these tests use their synthetic sessions, and the experience package's."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "experience"))
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "experience")]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import synthetic
+import training_session
 
 from rl_robot.errors import UserError
 from rl_robot.evaluation.report import write_report
@@ -215,3 +216,47 @@ def test_run_without_episodes(tmp_path: Path) -> None:
         write_report(run)
     with pytest.raises(UserError, match=r"there is no run .*nothing: the runs in .* are empty"):
         write_report("nothing", root=tmp_path)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    folder = RunFolder.create("trained", root=tmp_path_factory.mktemp("runs"))
+    training_session.write_session(folder)
+    return folder
+
+
+def test_training_session_shows_its_tests_side_by_side(trained: RunFolder) -> None:
+    page = Page(write_report(trained).read_text(encoding="utf-8"))
+    assert page.open == []
+    text = " ".join(" ".join(page.texts).split())
+    training = json.loads(trained.result.read_text())["training"]
+    pair = training["comparison"]["pairs"][0]
+    low, high = (f"{100 * bound:.0f}" for bound in pair["steps"]["interval"])
+    assert f"{100 * pair['steps']['ratio']:.0f} % ({low} to {high} %) of the time of" in text
+    assert "4.7 control steps for 9.0, on the 3 of 4 starts that both solve" in text
+    assert "First validation with 90 % or more: validate 2 , after 30 control steps" in text
+    assert "120 /s" in text
+    assert "test demonstrator: 1" in text  # its failures
+    # Three strips of one start: as many pictures as the longest one has room for.
+    assert "The same start as the camera saw it" in text
+    assert 3 * 3 < len(page.images) <= 3 * 8
+    assert page.addresses == []
+
+
+@pytest.mark.parametrize("stages", [1, 2, 3, 4])
+def test_unfinished_training_session_has_a_page(tmp_path: Path, stages: int) -> None:
+    run = RunFolder.create("unfinished", root=tmp_path)
+    writer = training_session.SessionWriter(run)
+    for name, role, policy, split, tries in (
+        ("demonstrations", "demonstration", "weak_script", "train", [3, None]),
+        ("test demonstrator", "test", "weak_script", "test", [None, None]),
+        ("explore 1", "exploration", "learned", "train", [None, 4]),
+        ("validate 1", "validation", "milestone_01.safetensors", "validation", [None]),
+    )[:stages]:
+        writer.stage(name, role, policy, split, tries)
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    assert page.open == []
+    text = " ".join(page.texts)
+    assert ("No policy has been tested yet" in text) == (stages == 1)
+    assert "demonstrations" in text
+    assert not json.loads(run.result.read_text())["training"]["trainer"]
