@@ -306,8 +306,9 @@ class SupervisorNode(GraphNode):
             command = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
         except OSError:
             return False
-        # `python -m rl_robot.nodes.NAME`, or the script NAME of a ROS installation.
-        return any(re.fullmatch(rf"(.*[./])?{name}", part) for part in command[:3])
+        # `python -m rl_robot.nodes.NAME`, or the script NAME of a ROS installation, or the container
+        # that holds the node.
+        return any(re.fullmatch(rf"(.*[./])?({name}|container)", part) for part in command[:3])
 
     def _ready(self) -> bool:
         """Paced: have the simulator say the present tick (again) when nodes came up or back."""

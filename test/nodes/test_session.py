@@ -132,12 +132,15 @@ def test_the_report_has_the_numbers_of_the_bags(twice: list[RunFolder]) -> None:
     assert "<html" in run.report.read_text()
 
 
-@pytest.mark.parametrize("node", ["policy", "recorder"])
+@pytest.mark.parametrize(
+    ("node", "pace"), [("policy", "1.0"), ("recorder", "1.0"), ("container", "paced")]
+)
 def test_a_killed_node_breaks_one_episode_and_the_session_goes_on(
-    tmp_path: Path, node: str
+    tmp_path: Path, node: str, pace: str
 ) -> None:
-    # At real time an episode lasts long enough to be hit.
-    session = start(tmp_path, "killed", episodes=2, pace="1.0")
+    # Episodes that last long enough to be hit: at real time, or by a policy that never succeeds.
+    policy = "random" if pace == "paced" else "script"
+    session = start(tmp_path, "killed", policy=policy, episodes=2, pace=pace)
     run = RunFolder(tmp_path / "killed")
     until(lambda: bool(run.unfinished_episodes()), session)
     os.kill(node_process(run.path, session, node), signal.SIGKILL)
@@ -151,7 +154,7 @@ def test_a_killed_node_breaks_one_episode_and_the_session_goes_on(
         assert len(run.unfinished_episodes()) == 1
     else:
         assert [episode.index for episode in broken] == [0]
-        assert node in broken[0].reason
+        assert f"{node} died" in broken[0].reason or node == "container"
     assert json.loads((run.path / "session.json").read_text())["broken"] == 1
     assert node in output  # the runner says who died
 

@@ -1,0 +1,95 @@
+"""A whole training session, tiny, that is killed on the way and goes on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rl_robot.experience.bags import BagReader
+from rl_robot.experience.runs import RunFolder
+from rl_robot.policies import policy_version
+
+PATIENCE = 240.0  # s: a bound for a busy machine, not a measure
+TINY = {
+    "task": "reach",
+    "policy": "script",
+    "demonstrations": 3,
+    "steps": 60,
+    "blocks": 2,
+    "validation": 1,
+    "test": 2,
+    "imitation_updates": 50,
+    "pretraining_updates": 20,
+    "run": "tiny",
+}
+
+
+def launch(root: Path, **arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "rl_robot.cli", "launch", "train.launch.py", f"root:={root}"]
+    command += [f"{name}:={value}" for name, value in arguments.items()]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def until(condition: Callable[[], bool], session: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert session.poll() is None, session.communicate()[0]
+        assert time.monotonic() < deadline, "in vain"
+        time.sleep(0.02)
+
+
+def child(session: subprocess.Popen[str], node: str) -> int:
+    """The process of one node of this session: a child of its runner."""
+    children = Path(f"/proc/{session.pid}/task/{session.pid}/children").read_text().split()
+    named = (
+        int(pid)
+        for pid in children
+        if f"rl_robot.nodes.{node}" in Path(f"/proc/{pid}/cmdline").read_text()
+    )
+    return next(named)
+
+
+def test_a_killed_session_goes_on_with_every_closed_bag(tmp_path: Path) -> None:
+    first = launch(tmp_path, **TINY)
+    run = RunFolder(tmp_path / "tiny")
+    until(lambda: run.episodes.is_dir() and len(run.list_episodes()) >= 4, first)
+    os.kill(first.pid, signal.SIGKILL)
+    first.communicate()
+    kept = {path: path.stat().st_mtime_ns for path in run.list_episodes()}
+
+    second = launch(tmp_path, resume="tiny")
+    until(lambda: len(run.list_episodes()) > len(kept) + 1, second)
+    os.kill(child(second, "trainer"), signal.SIGKILL)
+    output, _ = second.communicate(timeout=PATIENCE)
+    assert second.returncode == 0, output
+    assert "trainer ended (killed by SIGKILL): starting it again" in output
+
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    episodes = [BagReader(path).episode for path in run.list_episodes()]
+    whole = [episode for episode in episodes if episode.outcome != "broken"]
+    counts: dict[str, int] = {}
+    for episode in whole:
+        counts[episode.extra["stage"]] = counts.get(episode.extra["stage"], 0) + 1
+    assert counts["demonstrations"] == 3
+    for name in ("demonstrator", "imitation", "learned"):
+        assert counts[f"test {name}"] == 2
+    assert counts["validate 1"] == counts["validate 2"] == 1
+    explored = [e for e in whole if e.extra["stage"].startswith("explore")]
+    assert sum(e.steps for e in explored) >= 60
+    starts = [(e.extra["stage"], e.split, e.index) for e in whole]
+    assert len(set(starts)) == len(starts)  # none was run twice
+    assert all(e.lost_periods == 0 for e in whole)
+
+    session = run.read_session()
+    rows = {row["name"]: row for row in session["stages"]}
+    assert rows["demonstrations"]["episodes"] == 3
+    assert session["chosen"] in ("milestone_01.safetensors", "milestone_02.safetensors")
+    assert policy_version(str(run.policies / "learned.safetensors")) > 0
+    assert json.loads(run.result.read_text())
+    assert run.report.is_file()
