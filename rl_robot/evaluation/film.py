@@ -74,7 +74,7 @@ def race(episodes: Sequence[Outcome], colours: Mapping[str, str]) -> str:
     data = next(iter(entrants.values())).metadata
     return (
         f"<section><h2>The same start as the camera saw it</h2>"
-        f'<p class="note">{escape(data.split)} start {data.index}, which no policy was trained on. '
+        f'<p class="note">{escape(data.split)} start {data.index}. '
         f"A column is a moment; the framed picture is the end.</p>{strips}</section>"
     )
 

@@ -296,8 +296,11 @@ def _table(rows: Iterable[dict[str, Any]], *, terms: bool = False) -> str:
 
 def _session(session: dict[str, Any]) -> str:
     """What the session says of itself, and its arguments where it names them."""
-    shown = {name: value for name, value in session.items() if name not in ("stages", "arguments")}
-    shown |= session.get("arguments") or {}
+    shown = {
+        name: value
+        for name, value in (session | (session.get("arguments") or {})).items()
+        if not isinstance(value, dict | list)
+    }
     items = "".join(
         f"<div><dt>{escape(name.replace('_', ' '))}</dt><dd>{escape(_shown(value))}</dd></div>"
         for name, value in shown.items()

@@ -1,6 +1,8 @@
 """What a run's bags say about it, as one table of JSON values: result.json and the report.
 
-Only the bags are read, so anyone can make the figures again from the data.
+The figures come from the bags, so anyone can make them again from the data. Only what no bag can
+know of a training session is taken from its other files: what resets and waiting took, and the
+trainer's metrics.
 """
 
 from collections import Counter
@@ -81,6 +83,7 @@ def _training(
         "comparison": comparison(episodes),
         "curve": learning_curve(episodes),
         "returns": returns(episodes),
+        "chosen": session.get("chosen", ""),
         "stages": stage_rows(episodes, session),
         "trainer": training_figures(read_metrics(run)),
     }

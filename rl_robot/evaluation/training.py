@@ -20,6 +20,7 @@ GOOD = 0.9  # success rate whose first validation is named
 
 _PAUSE = 300.0  # s without an episode after which the session had been stopped, and taken up again
 _POINTS = 200  # of a metric that are kept
+_COUNTED = ("wall_seconds", "waited_seconds", "control_steps")  # of a stage, by the session
 _COUNTERS = ("wall", "updates", "transitions", "learner")
 
 
@@ -111,8 +112,8 @@ def stage_rows(
 ) -> list[dict[str, Any]]:
     """What each stage took.
 
-    Wall seconds and control steps with resets as the session counted them; wall seconds from the
-    bags' publish times, and no such control steps, of a stage that it did not count.
+    Wall seconds, those waited for the trainer before, and control steps with resets as the session
+    counted them. Of a stage that it did not count, wall seconds from the bags' publish times.
     """
     counted = _counted_by_session(session)
     rows = []
@@ -120,7 +121,7 @@ def stage_rows(
         own: Mapping[str, Any] = counted.get(name, {})
         wall = own.get("wall_seconds") or _wall_seconds(members)
         row = tally(members)
-        steps = own.get("control_steps")
+        steps = round(own.get("control_steps", 0.0)) or None
         rows.append(
             {key: row[key] for key in ("stage", "role", "policy", "policy_versions", "split")}
             | {key: row[key] for key in ("episodes", "successes", "broken", "success_interval")}
@@ -128,6 +129,7 @@ def stage_rows(
                 "steps": sum(e.metadata.steps for e in members),
                 "control_steps": steps,
                 "wall_seconds": rounded(wall),
+                "waited_seconds": rounded(own.get("waited_seconds", 0.0)),
                 "control_steps_per_second": ratio(steps, wall) if steps else None,
                 "lost_periods": row["lost_periods"],
             }
@@ -232,7 +234,7 @@ def _counted_by_session(session: Mapping[str, Any]) -> dict[str, dict[str, float
     """Wall seconds and control steps of each stage; a stage in several rows was interrupted."""
     found: dict[str, dict[str, float]] = {}
     for row in session.get("stages") or ():
-        sums = found.setdefault(str(row.get("name", "")), {"wall_seconds": 0.0, "control_steps": 0})
+        sums = found.setdefault(str(row.get("name", "")), dict.fromkeys(_COUNTED, 0.0))
         for key in sums:
             sums[key] += row.get(key) or 0
     return found

@@ -25,6 +25,7 @@ from rl_robot.evaluation.training import GOOD, SMOOTHED_OVER
 COLOURS = {"demonstrator": MUTED, "imitation": AMBER, "learned": BLUE}
 
 _STEPS = "control steps of exploration"
+_PERCENT = "\N{NO-BREAK SPACE}%"
 _MARKS = 5  # minutes named below a learning curve
 
 
@@ -42,7 +43,7 @@ def contest(training: Mapping[str, Any]) -> str:
             "<section><p>No policy has been tested yet. The session came to "
             f"<b>{escape(last['stage'])}</b>: {last['episodes']} episodes.</p></section>"
         )
-    columns = "".join(_contestant(rival) for rival in found["contestants"])
+    columns = "".join(_contestant(rival, training["chosen"]) for rival in found["contestants"])
     verdicts = "".join(_verdict(pair) for pair in found["pairs"])
     verdict = f"<div class='verdict'>{verdicts}</div>" if verdicts else ""
     return (
@@ -52,9 +53,12 @@ def contest(training: Mapping[str, Any]) -> str:
     )
 
 
-def _contestant(rival: Mapping[str, Any]) -> str:
+def _contestant(rival: Mapping[str, Any], chosen: str) -> str:
     name, n = rival["name"], rival["episodes"]
-    _, share = successes(dict(rival))
+    _, share = _successes(rival)
+    policy = policy_name(rival["policy"])
+    if name == "learned" and chosen:
+        policy += f" ({chosen}, best in validation)"
     low, high = rival["success_interval"]
     bar = proportion_bar(
         rival["success_rate"] or 0.0,
@@ -69,8 +73,7 @@ def _contestant(rival: Mapping[str, Any]) -> str:
         f"<p class='big'>{rival['successes']}<span> of {n}</span></p>{bar}"
         f"<p class='note'>{share}{broken}</p>"
         f"<p><b>{with_interval(rival['steps_to_success'])}</b> steps to success</p>"
-        f"<p class='note'>policy {escape(policy_name(rival['policy']))}, "
-        f"{escape(rival['split'])} starts</p></div>"
+        f"<p class='note'>policy {escape(policy)}, {escape(rival['split'])} starts</p></div>"
     )
 
 
@@ -83,9 +86,10 @@ def _verdict(pair: Mapping[str, Any]) -> str:
     spread = ""
     if steps["interval"]:
         low, high = (f"{100 * bound:.0f}" for bound in steps["interval"])
-        spread = f" ({low} to {high} %)"
+        spread = f" ({low} to {high}{_PERCENT})"
+    share = f"<b>{100 * steps['ratio']:.0f}{_PERCENT}</b>{spread}"
     return (
-        f"<p><b>{second}</b> takes <b>{100 * steps['ratio']:.0f} %</b>{spread} of the time of "
+        f"<p><b>{second}</b> takes {share} of the time of "
         f"<b>{first}</b>: {steps['second']:.1f} control steps for {steps['first']:.1f}, on the "
         f"{pair['both']} of {pair['starts']} starts that both solve. <span class='note'>"
         f"{alone}.</span></p>"
@@ -150,7 +154,7 @@ def _good(curve: Mapping[str, Any]) -> str:
     good = curve["good"]
     if good is None:
         return ""
-    count, share = successes(dict(good))
+    count, share = _successes(good)
     return (
         f"<p class='after'>First validation with {100 * GOOD:.0f} % or more: "
         f"<b>{escape(good['stage'])}</b>, after <b>{good['control_steps']}</b> control steps of "
@@ -159,7 +163,7 @@ def _good(curve: Mapping[str, Any]) -> str:
 
 
 def _note(point: Mapping[str, Any]) -> str:
-    count, share = successes(dict(point))
+    count, share = _successes(point)
     return (
         f"{point['stage']}: {count}, {share}; {with_interval(point['steps_to_success'])} steps to "
         f"success; after {point['control_steps']} control steps, {point['minutes']:.1f} min"
@@ -210,8 +214,9 @@ def cards(training: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 def trainer(training: Mapping[str, Any]) -> str:
     """How fast the trainer was, what return came of it, and all of its metrics."""
     charts = ""
-    if len(training["returns"]) > 1:
-        points = [(p["control_steps"], p["reward"]) for p in training["returns"]]
+    settled = training["returns"][SMOOTHED_OVER // 2 - 1 :]
+    if len(settled) > 1:
+        points = [(p["control_steps"], p["reward"]) for p in settled]
         chart = line_chart([Line(points)], label="return over control steps", x_unit=_STEPS)
         charts += f"<div><h3>Return, last {SMOOTHED_OVER} exploration episodes</h3>{chart}</div>"
     found = training["trainer"]
@@ -260,7 +265,17 @@ def _sparks(learner: Mapping[str, Any]) -> str:
 
 def stage_table(training: Mapping[str, Any]) -> str:
     """What each stage ran and how long it took."""
-    head = ("stage", "policy", "starts", "successes", "steps", "with resets", "time", "lost")
+    head = (
+        "stage",
+        "policy",
+        "starts",
+        "successes",
+        "steps",
+        "with resets",
+        "time",
+        "waited",
+        "lost",
+    )
     rows = [
         (
             row["stage"],
@@ -271,6 +286,7 @@ def stage_table(training: Mapping[str, Any]) -> str:
             row["steps"],
             _pace(row),
             f"{row['wall_seconds'] / 60:.1f} min",
+            f"{row['waited_seconds'] / 60:.1f} min" if row["waited_seconds"] else "",
             row["lost_periods"],
         )
         for row in training["stages"]
@@ -299,6 +315,11 @@ def _pace(row: Mapping[str, Any]) -> str:
     if not row["control_steps"]:
         return ""
     return f"{row['control_steps']}, {row['control_steps_per_second']:.0f} /s"
+
+
+def _successes(tally: Mapping[str, Any]) -> tuple[str, str]:
+    count, share = successes(dict(tally))
+    return count, share.replace(" %", _PERCENT)
 
 
 def _colour(name: str) -> str:

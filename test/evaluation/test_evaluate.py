@@ -1,19 +1,27 @@
 """`rl_robot evaluate`: pooled figures, the same ones in every form, and its complaints."""
 
 import json
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import pytest
 import training_session
 from synthetic import metadata, write_episode
 
+from rl_robot.bringup.graph import NodeSpec
 from rl_robot.cli import BAD_INPUT, main
 from rl_robot.evaluation.evaluate import evaluate
 from rl_robot.evaluation.statistics import wilson
 from rl_robot.evaluation.tables import Table, as_markdown, as_text, tables
 from rl_robot.experience.bags import EpisodeWriter
 from rl_robot.experience.runs import RunFolder
+from rl_robot.policies import PolicySpec
+from rl_robot.policies.network import NetworkPolicy
+from rl_robot.robots.description import load_robot
+from rl_robot.tasks import load_task
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +132,47 @@ def test_complaints_are_one_line(
     assert complaint in error
     assert error.count("\n") == 1
     assert output == ""
+
+
+def test_policy_file_is_run_and_recorded_first(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "mine.safetensors"
+    NetworkPolicy(PolicySpec.of(load_task("reach"), load_robot("arm"))).save(file)
+    asked: dict[str, dict[str, Any]] = {}
+
+    def record(nodes: Sequence[NodeSpec], log_folder: Path) -> int:
+        """Stand in for the graph: one bag, and progress on standard output."""
+        asked.update({spec.name: dict(spec.parameters) for spec in nodes})
+        os.write(1, b"episode 1/4\n")
+        path = RunFolder(log_folder.parent).episode_path(0)
+        write_episode(path, metadata(0, "success", 3, policy=str(file), task="reach"))
+        return 0
+
+    monkeypatch.setattr("rl_robot.bringup.runner.run_bare", record)
+    code = main(["evaluate", str(file), "--episodes", "4", "--root", str(tmp_path), "--json"])
+    captured = capfd.readouterr()
+    assert code == 0
+    (run,) = json.loads(captured.out)["runs"]
+    assert run["groups"][0]["successes"] == 1
+    assert captured.err == "episode 1/4\n"
+    assert run["run"].startswith("evaluate-mine-")
+    supervisor = asked["supervisor"]
+    assert (supervisor["policy"], supervisor["task"]) == (str(file), "reach")
+    assert (supervisor["episodes"], supervisor["split"], supervisor["pace"]) == (4, "test", "paced")
+    assert supervisor["record"] is True
+
+
+def test_what_was_recorded_before_a_session_failed_is_named(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "mine.safetensors"
+    NetworkPolicy(PolicySpec.of(load_task("reach"), load_robot("arm"))).save(file)
+    monkeypatch.setattr("rl_robot.bringup.runner.run_bare", lambda _nodes, _log_folder: 130)
+    code = main(["evaluate", str(file), "--run", "new", "--root", str(tmp_path)])
+    captured = capfd.readouterr()
+    assert (code, captured.out) == (130, "")
+    assert captured.err == f"what was recorded: rl_robot evaluate {tmp_path / 'new'}\n"
 
 
 def test_columns_are_aligned_and_bars_escaped() -> None:

@@ -236,6 +236,9 @@ def test_training_session_shows_its_tests_side_by_side(trained: RunFolder) -> No
     assert "4.7 control steps for 9.0, on the 3 of 4 starts that both solve" in text
     assert "First validation with 90 % or more: validate 2 , after 30 control steps" in text
     assert "120 /s" in text
+    assert "learned.safetensors (milestone_02.safetensors, best in validation)" in text
+    assert "1.5 min" in text  # waited
+    assert "block steps" in text
     assert "test demonstrator: 1" in text  # its failures
     # Three strips of one start: as many pictures as the longest one has room for.
     assert "The same start as the camera saw it" in text

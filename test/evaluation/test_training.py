@@ -117,6 +117,7 @@ def test_stages_with_what_the_session_counted(run: RunFolder) -> None:
     seconds = row["control_steps"] * training_session.STEP_NS * 1e-9
     assert row["wall_seconds"] == pytest.approx(seconds, abs=1e-3)
     assert row["control_steps_per_second"] == pytest.approx(1e9 / training_session.STEP_NS, 1e-2)
+    assert row["waited_seconds"] == 90.0
     # Without it, from the first tick to the last: all but the last reset.
     bare = {row["stage"]: row for row in stage_rows(episodes, {})}["explore 2"]
     expected = (11 + training_session.RESET_STEPS) * training_session.STEP_NS * 1e-9

@@ -51,13 +51,20 @@ class SessionWriter:
                 "episodes": len(tries),
                 "control_steps": sum((steps or 12) + RESET_STEPS for steps in tries),
                 "wall_seconds": (self.wall_ns - began_ns) * 1e-9,
+                "waited_seconds": 90.0,
             }
         )
 
     def finish(self) -> None:
         """Write session.json."""
         self.run.write_session(
-            {"task": "grasp", "stages": self._stages, "arguments": {"episodes": "5", "seed": "0"}}
+            {
+                "task": "grasp",
+                "stages": self._stages,
+                "arguments": {"block_steps": "5"},
+                "chosen": "milestone_02.safetensors",
+                "trainer": {"stage": "done"},
+            }
         )
 
 
