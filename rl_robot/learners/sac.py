@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from rl_robot.experience.replay import Batch
 from rl_robot.learners.learner import LearnerConfig, Metrics, network_policy, pack, seeded, unpack
-from rl_robot.policies.network import Actor, NetworkPolicy
+from rl_robot.policies.network import Actor, NetworkPolicy, encode
 from rl_robot.robots.description import Robot
 from rl_robot.tasks import Task, flat_size
 
@@ -46,18 +46,19 @@ class SacConfig(LearnerConfig):
 class Critics(nn.Module):
     """Independent networks of one shape, computed as one batch of matrices for speed."""
 
-    def __init__(self, inputs: int, hidden: tuple[int, ...], count: int) -> None:
-        """Make ``count`` networks from (batch, inputs) to one value each."""
+    def __init__(self, observed: int, acted: int, hidden: tuple[int, ...], count: int) -> None:
+        """Make ``count`` networks from observation and action to one value each."""
         super().__init__()
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        for width_in, width_out in pairwise((inputs, *hidden, 1)):
+        for width_in, width_out in pairwise((2 * observed + acted, *hidden, 1)):
             bound = width_in**-0.5  # as nn.Linear
             self.weights.append(torch.empty(count, width_in, width_out).uniform_(-bound, bound))
             self.biases.append(torch.empty(count, 1, width_out).uniform_(-bound, bound))
 
     def forward(self, observations: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         """Return the values (count, batch) of actions (batch, A) at observations (batch, D)."""
-        values = torch.cat([observations, actions], dim=1).expand(len(self.weights[0]), -1, -1)
+        inputs = torch.cat([encode(observations), actions], dim=1)
+        values = inputs.expand(len(self.weights[0]), -1, -1)
         layers = list(zip(self.weights, self.biases, strict=True))
         for weight, bias in layers[:-1]:
             values = torch.baddbmm(bias, values, weight)
@@ -79,12 +80,13 @@ class Sac:
         observed, acted = flat_size(task.observation_spec), len(task.action_names)
         self._actor = seeded(seed, lambda: Actor(observed, acted, config.hidden))
         self._critics = seeded(
-            seed + 1, lambda: Critics(observed + acted, config.hidden, config.critics)
+            seed + 1, lambda: Critics(observed, acted, config.hidden, config.critics)
         )
         self._average = deepcopy(self._actor).requires_grad_(False)
         self._targets = deepcopy(self._critics).requires_grad_(False)
         self._log_temperature = torch.tensor(config.initial_temperature).log().requires_grad_()
         self._target_entropy = config.target_entropy * acted
+        self._binary = torch.tensor(task.binary_actions)
         self._critic_optimizer = torch.optim.Adam(
             self._critics.parameters(), lr=config.learning_rate, fused=True
         )
@@ -180,13 +182,20 @@ class Sac:
     def _sample(
         self, mean: torch.Tensor, log_std: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return actions (B, A) drawn from the policy and their log probability densities (B,)."""
+        """Return actions (B, A) drawn from the policy and their log probability densities (B,).
+
+        Binary components are -1 or 1, as they will have been executed: the critics know no others.
+        Their gradient passes straight through (Bengio et al., 2013).
+        """
         noise = torch.randn(mean.shape, generator=self._generator)
         before = mean + log_std.exp() * noise
         gaussian = -0.5 * noise.square() - log_std - 0.9189385  # log sqrt(2 pi)
         # log(1 - tanh(x)^2), without its rounding errors
         squashing = 2.0 * (0.6931472 - before - functional.softplus(-2.0 * before))
-        return torch.tanh(before), (gaussian - squashing).sum(1)
+        actions = torch.tanh(before)
+        rounded = torch.where(actions > 0.0, 1.0, -1.0)
+        actions = torch.where(self._binary, actions + (rounded - actions).detach(), actions)
+        return actions, (gaussian - squashing).sum(1)
 
     def _network_policy(self, actor: Actor, version: int) -> NetworkPolicy:
         return network_policy(self._task, self._robot, actor, self.config, self.name, version)

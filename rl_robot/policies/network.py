@@ -29,6 +29,15 @@ _FORMAT = "rl_robot policy 1"
 _SMOOTHNESS = 0.7
 
 
+def encode(observations: torch.Tensor) -> torch.Tensor:
+    """Return flat observations (..., D) with a magnified view of them: (..., 2 D).
+
+    A position relative to the tool ranges over decimetres and decides by millimetres. A network
+    that sees only the former takes several times as long to learn the latter.
+    """
+    return torch.cat([observations, torch.tanh(10.0 * observations)], dim=-1)
+
+
 class Actor(nn.Module):
     """Tanh-squashed Gaussian policy (Haarnoja et al., 2018): MLP with LayerNorm and ReLU."""
 
@@ -38,14 +47,14 @@ class Actor(nn.Module):
         """Make an actor from flat observations (batch, inputs) to actions (batch, actions)."""
         super().__init__()
         layers: list[nn.Module] = []
-        for width_in, width_out in pairwise((inputs, *hidden)):
+        for width_in, width_out in pairwise((2 * inputs, *hidden)):
             layers += [nn.Linear(width_in, width_out), nn.LayerNorm(width_out), nn.ReLU()]
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(hidden[-1], 2 * actions)
 
     def forward(self, observations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return mean and log standard deviation (batch, actions) before the tanh."""
-        mean, log_std = self.head(self.body(observations)).chunk(2, dim=-1)
+        mean, log_std = self.head(self.body(encode(observations))).chunk(2, dim=-1)
         return mean, log_std.clamp(self.LOG_STD_MIN, self.LOG_STD_MAX)
 
 

@@ -36,6 +36,7 @@ class CartesianAction:
     """
 
     names: ClassVar[tuple[str, ...]] = ("x", "y", "z", "yaw", "gripper")
+    binary: ClassVar[tuple[bool, ...]] = (False, False, False, False, True)  # only the sign counts
 
     def __init__(
         self,

@@ -133,6 +133,11 @@ class Task(ABC):
         return tuple(CartesianAction.names)
 
     @property
+    def binary_actions(self) -> tuple[bool, ...]:
+        """Of which of the action's components only the sign counts; executed, these are -1 or 1."""
+        return tuple(CartesianAction.binary)
+
+    @property
     def period_ns(self) -> int:
         """Control period in ns."""
         return round(self.period * 1e9)
