@@ -47,8 +47,8 @@ class Intake:
         inside = path.is_relative_to(self._folder)
         return str(path.relative_to(self._folder)) if inside else str(path.absolute())
 
-    def path(self, key: str) -> Path:
-        """Return where the bag of this name is; marks it as seen."""
+    def see(self, key: str) -> Path:
+        """Mark the bag of this name as seen; return where it is."""
         self._seen.add(key)
         return self._folder / key
 

@@ -44,7 +44,6 @@ DONE = "done"
 
 _SLICE = 10  # updates between looks at what else is to be done
 _METRICS_EVERY = 100  # updates
-_CHECKPOINT_EVERY = 5.0  # s of wall time
 _RECENT = 20  # exploration episodes whose success and return are averaged
 
 
@@ -117,6 +116,7 @@ class Trainer:
         seed: int = 0,
         bags: Sequence[Path] = (),
         overrides: Mapping[str, Any] | None = None,
+        checkpoint_every: float = 5.0,
         say: Callable[[str], None] = print,
     ) -> None:
         """Begin, or go on from the checkpoint in ``folder``.
@@ -125,6 +125,7 @@ class Trainer:
             folder: of the run; policies/ and trainer/ are made in it.
             bags: further bags, folders of bags, or runs, taken before the run's own.
             overrides: of the learner's configuration.
+            checkpoint_every: s of wall time from one checkpoint to the next.
             say: told in one line what a person should know.
 
         Raises:
@@ -142,6 +143,7 @@ class Trainer:
         self._demonstrated: list[EpisodeTransitions] = []
         self._recent: deque[EpisodeTransitions] = deque(maxlen=_RECENT)
         self._taken: list[str] = []
+        self._ignored: list[str] = []
         self._sums: list[Metrics] = []
         self.stage = DEMONSTRATIONS
         self.updates = self.version = self.milestone = 0
@@ -155,6 +157,7 @@ class Trainer:
         for made in (self._policies, home):
             made.mkdir(parents=True, exist_ok=True)
         self._checkpoint = CheckpointFile(home / "checkpoint.safetensors")
+        self._checkpoint_every = checkpoint_every
         self._saved_at = time.monotonic()
         self._began = time.time()
         self._resume()
@@ -185,7 +188,7 @@ class Trainer:
     def step(self) -> bool:
         """Do one slice of work, some tens of milliseconds; False when there is nothing to do."""
         worked = self._work()
-        if worked and time.monotonic() - self._saved_at > _CHECKPOINT_EVERY:
+        if worked and time.monotonic() - self._saved_at > self._checkpoint_every:
             self.save()
         return worked
 
@@ -217,6 +220,7 @@ class Trainer:
             "updates": self.updates,
             "milestone": self.milestone,
             "bags": self._taken,
+            "ignored": self._ignored,
         }
         self._checkpoint.write(values, tensors)
         self._saved_at = time.monotonic()
@@ -265,6 +269,7 @@ class Trainer:
             bag = BagReader(path)
             role = role_of(bag.episode)
             if role not in (DEMONSTRATION, EXPLORATION):
+                self._ignored.append(self._intake.key(path))
                 return
             episode = self._reader.read(bag)
             for part in episode.contiguous():
@@ -401,8 +406,11 @@ class Trainer:
             self._learner.load_state_dict(own)
         except ValueError as error:
             raise UserError(f"{self._checkpoint.path}: {error}: choose another run") from error
+        self._ignored = values["ignored"]
         for key in values["bags"]:
-            self._take(self._intake.path(key))
+            self._take(self._intake.see(key))
+        for key in self._ignored:
+            self._intake.see(key)
         self._replay.set_generator_state(tensors["replay.generator"])
         self._began, self.imitated = values["began"], values["imitated"]
         self.updates, self.milestone = values["updates"], values["milestone"]
