@@ -79,11 +79,11 @@ def line_chart(
     body = "".join(
         f'<line x1="{left}" x2="{right}" y1="{y(v):.1f}" y2="{y(v):.1f}" stroke="{LINE}"/>'
         f'<text x="{left - 8}" y="{y(v) + 4:.1f}" text-anchor="end" {_TEXT}>{y_form(v)}</text>'
-        for v in round_ticks(low, high, 5)
+        for v in round_ticks(low, high, max(int((bottom - top) / 35), 2))
     )
     body += "".join(
         f'<text x="{x(v):.1f}" y="{bottom + 18}" text-anchor="middle" {_TEXT}>{v:g}</text>'
-        for v in round_ticks(0.0, far)
+        for v in round_ticks(0.0, far, max(width // 75, 2))
     )
     body += "".join(
         f'<text x="{x(v):.1f}" y="{bottom + 34}" text-anchor="middle" {_TEXT}>{escape(name)}</text>'

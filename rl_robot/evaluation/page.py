@@ -55,6 +55,7 @@ th { color: #697586; font-weight: 500; }
 .sparks { display: grid;
   grid-template-columns: repeat(auto-fill, minmax(210px, 1fr)); gap: 4px 20px; }
 .film.race { grid-template-columns: repeat(8, 1fr); gap: 5px; margin: 6px 0 14px; }
+.note + p { margin-top: 10px; }
 .race img { border-radius: 3px; }
 .race .end img { outline: 2.5px solid; outline-offset: -2.5px; }
 .stages { display: grid; grid-template-columns: max-content 1fr; gap: 4px 16px; align-items: start;
