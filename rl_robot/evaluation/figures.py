@@ -68,7 +68,7 @@ def line_chart(
     high = high if high > low else low + 1.0
     high = high if y_range else high + 0.05 * (high - low)
     far = max([x for line in lines for x, _ in line.points] + [0.0]) or 1.0
-    left, right, top, bottom = 44.0, width - 12.0, 14.0, height - (58.0 if second_axis else 42.0)
+    left, right, top, bottom = 44.0, width - 22.0, 14.0, height - (58.0 if second_axis else 42.0)
 
     def x(value: float) -> float:
         return left + value / far * (right - left)
@@ -274,4 +274,5 @@ def round_ticks(low: float, high: float, wanted: int = 6) -> list[float]:
     magnitude = 10.0 ** np.floor(np.log10(raw))
     step = magnitude * min((1, 2, 5, 10), key=lambda factor: abs(factor * magnitude - raw))
     first = np.ceil(low / step) * step
-    return [round(float(v), 10) for v in np.arange(first, high + step * 1e-6, step)]
+    # Adding 0 makes 0 of -0.
+    return [round(float(v), 10) + 0.0 for v in np.arange(first, high + step * 1e-6, step)]

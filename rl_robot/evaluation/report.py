@@ -213,9 +213,11 @@ def _failures_by_stage(failures: list[dict[str, Any]]) -> list[str]:
     """Those of the tests first, each test's by itself; a training session has many others."""
     parts = []
     others = [row for row in failures if not _is_test(row)]
-    for stage in dict.fromkeys(row["stage"] for row in failures if _is_test(row)):
+    stages = list(dict.fromkeys(row["stage"] for row in failures if _is_test(row)))
+    for stage in stages:
         rows = [row for row in failures if row["stage"] == stage]
-        parts.append(_folded(f"{stage}: {len(rows)}", _table(rows, terms=True)))
+        last = stage == stages[-1]
+        parts.append(_folded(f"{stage}: {len(rows)}", _table(rows, terms=True), unfolded=last))
     if parts and others:
         parts.append(_folded(f"all other stages: {len(others)}", _table(others, terms=True)))
     elif others:
@@ -227,8 +229,9 @@ def _is_test(row: dict[str, Any]) -> bool:
     return str(row["stage"]).startswith("test")
 
 
-def _folded(name: str, body: str) -> str:
-    return f"<details><summary>{escape(name)}</summary>{body}</details>"
+def _folded(name: str, body: str, *, unfolded: bool = False) -> str:
+    state = " open" if unfolded else ""
+    return f"<details{state}><summary>{escape(name)}</summary>{body}</details>"
 
 
 def _all_episodes(summary: dict[str, Any]) -> str:
