@@ -23,6 +23,17 @@ from rl_robot.policies.policy import Action, PolicySpec
 from rl_robot.tasks import flat_size, flatten
 
 _FORMAT = "rl_robot policy 1"
+_MOST_LAYERS = 8
+# What reading bytes that somebody else made up may raise.
+_MALFORMED = (
+    SafetensorError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 # Part of the exploration noise that stays from one control step to the next. At 10 steps per second
 # the noise is correlated over 0.3 s: smooth enough for a real arm, and it gets somewhere.
@@ -110,9 +121,12 @@ class NetworkPolicy:
         try:
             header = _metadata(data)
             spec = PolicySpec.from_json(header["spec"])
-            policy = cls(spec, tuple(int(width) for width in header["hidden"].split(",")))
-            policy.actor.load_state_dict(load(data))
-        except (SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
+            hidden = tuple(int(width) for width in header["hidden"].split(","))
+            weights = load(data)
+            _require_fit(spec, hidden, weights)
+            policy = cls(spec, hidden)
+            policy.actor.load_state_dict(weights)
+        except _MALFORMED as error:
             raise UserError(
                 f"{what} is not a policy or is damaged: expected a .safetensors file that rl_robot "
                 f"wrote ({type(error).__name__})"
@@ -152,6 +166,23 @@ class NetworkPolicy:
         renewed = NetworkPolicy(replace(self.spec, version=version), self.hidden)
         renewed.actor = self.actor
         return renewed
+
+
+def _require_fit(
+    spec: PolicySpec, hidden: tuple[int, ...], weights: Mapping[str, torch.Tensor]
+) -> None:
+    """Refuse a header that speaks of another network than the weights, before any is allocated.
+
+    Raises:
+        ValueError: it does.
+    """
+    if len(hidden) > _MOST_LAYERS or min(hidden) < 1:
+        raise ValueError(f"hidden layers {hidden[: _MOST_LAYERS + 1]}")
+    with torch.device("meta"):  # shapes alone
+        actor = Actor(flat_size(spec.observation), len(spec.action_names), hidden)
+    expected = {name: (value.shape, value.dtype) for name, value in actor.state_dict().items()}
+    if {name: (value.shape, value.dtype) for name, value in weights.items()} != expected:
+        raise ValueError("the weights are not of the network that the header describes")
 
 
 def _metadata(data: bytes) -> dict[str, str]:

@@ -58,7 +58,10 @@ class PolicySpec:
             for name, entry in fields["observation"].items()
         }
         fields["action_names"] = tuple(fields["action_names"])
-        return cls(**fields)
+        spec = cls(**fields)
+        if type(spec.version) is not int or not 0 <= spec.version < 2**53:
+            raise ValueError(f"version {spec.version!r} is no count of updates")
+        return spec
 
     def require(self, task: Task, robot: Robot, what: str) -> None:
         """Refuse a policy (called ``what``) that was made for something else.
