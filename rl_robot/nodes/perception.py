@@ -18,10 +18,9 @@ from rl_robot.perception.image_check import ImageCheck
 from rl_robot.perception.resize import policy_image
 from rl_robot.robots.description import load_robot
 from rl_robot.ros import topics
+from rl_robot.ros.cdr import numbers_bytes, pose_bytes
 from rl_robot.ros.messages import (
     image_message,
-    numbers_message,
-    pose_message,
     stamp_ns,
     yaw_quaternion,
 )
@@ -125,10 +124,10 @@ class PerceptionNode(GraphNode):
         seen = {name: pose for name, pose in held.items() if pose is not None}
         # The ages first: the recorder files the poses, whose stamps stand still, by them.
         ages = {name: (stamp - pose.stamp_ns) * 1e-9 for name, pose in seen.items()}
-        self._said = [(self._ages, numbers_message(ages, stamp))]
+        self._said = [(self._ages, numbers_bytes(ages, stamp))]
         for name, pose in seen.items():
             turned = yaw_quaternion(pose.yaw)
-            said = pose_message(pose.stamp_ns, self._base_frame, pose.position, turned)
+            said = pose_bytes(pose.stamp_ns, self._base_frame, pose.position, turned)
             self._said.append((self._poses[name], said))
         # Last: whoever acts on poses alone need not wait for it.
         small = image_message(policy_image(picture), stamp, self._camera.frame_id)

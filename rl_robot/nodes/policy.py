@@ -19,7 +19,7 @@ from rl_robot.policies import LEARNED, Policy
 from rl_robot.policies.shelf import Shelf
 from rl_robot.robots.description import load_robot
 from rl_robot.ros import topics
-from rl_robot.ros.messages import numbers_message, trajectory_message
+from rl_robot.ros.cdr import numbers_bytes, trajectory_bytes
 from rl_robot.ros.node import GraphNode, run
 from rl_robot.ros.observer import Executed, Observer
 from rl_robot.ros.pace import parse_pace
@@ -137,8 +137,8 @@ class PolicyNode(GraphNode):
         numbers = dict(zip(self._task.action_names, action.tolist(), strict=True))
         numbers["version"] = float(policy.spec.version)
         numbers["explore"] = float(episode.explore)
-        self._command.publish(trajectory_message(motion, stamp))
-        self._action.publish(numbers_message(numbers, stamp))
+        self._command.publish(trajectory_bytes(motion, stamp))
+        self._action.publish(numbers_bytes(numbers, stamp))
         self._report(job, policy, time.perf_counter() - began)
 
     def _report(self, job: Job, policy: Policy, seconds: float) -> None:

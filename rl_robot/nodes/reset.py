@@ -13,7 +13,8 @@ from rclpy.task import Future
 from rl_robot.resets.reset import Placement, ResetMachine, ResetStep
 from rl_robot.robots.description import load_robot
 from rl_robot.ros import topics
-from rl_robot.ros.messages import status_message, trajectory_message
+from rl_robot.ros.cdr import trajectory_bytes
+from rl_robot.ros.messages import status_message
 from rl_robot.ros.node import GraphNode, run
 from rl_robot.ros.observer import Observer
 from rl_robot.ros.pace import parse_pace
@@ -99,7 +100,7 @@ class ResetNode(GraphNode):
         """Say what the tick did; a command only while there is still something to do."""
         if step.status == "working":
             assert step.motion is not None
-            self._command.publish(trajectory_message(step.motion, tick))
+            self._command.publish(trajectory_bytes(step.motion, tick))
         values = {
             "episode": str(self._episode_id),
             "reason": step.reason,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from rl_robot.environments.control_loop import ControlLoop
 from rl_robot.robots.description import load_robot
 from rl_robot.ros import topics
-from rl_robot.ros.messages import numbers_message
+from rl_robot.ros.cdr import numbers_bytes
 from rl_robot.ros.node import GraphNode, run
 from rl_robot.ros.observer import Observer
 from rl_robot.ros.pace import parse_pace
@@ -66,7 +66,7 @@ class RewardNode(GraphNode):
         action = self._loop.executed(executed.motion)
         judged = self._loop.judge(snapshot, action)
         self._reward.publish(
-            numbers_message(
+            numbers_bytes(
                 {
                     "total": judged.total,
                     **judged.terms,

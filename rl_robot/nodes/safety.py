@@ -23,12 +23,11 @@ from rl_robot.robots.cartesian import Motion
 from rl_robot.robots.commands import ARRAY, interface_motion
 from rl_robot.robots.description import CommandInterface, load_robot
 from rl_robot.ros import topics
+from rl_robot.ros.cdr import numbers_bytes, trajectory_bytes
 from rl_robot.ros.mailbox import Mailbox
 from rl_robot.ros.messages import (
     numbers,
-    numbers_message,
     stamp_ns,
-    trajectory_message,
     trajectory_times,
 )
 from rl_robot.ros.node import GraphNode, run
@@ -449,14 +448,14 @@ class SafetyNode(GraphNode):
         self._sent_at, self._sent_source = self._now(), source
         safe = self._filter.step(motion)
         # Before the controllers' topics: the recorder files those, which carry no stamp, by it.
-        self._command.publish(trajectory_message(safe.motion, stamp, source))
+        self._command.publish(trajectory_bytes(safe.motion, stamp, source))
         sent = safe.motion if self._factor is None else self._with_tail(safe.motion)
         for interface in self._robot.interfaces:
             self._write(interface, sent)
-        self._margins.publish(numbers_message(safe.margins, stamp))
+        self._margins.publish(numbers_bytes(safe.margins, stamp))
         if safe.interventions:
             changed = {f"{item.kind}/{item.joint}": item.amount for item in safe.interventions}
-            self._interventions.publish(numbers_message(changed, stamp))
+            self._interventions.publish(numbers_bytes(changed, stamp))
         self._executed_ns = max(self._executed_ns, stamp)
         self._counts["held" if source == HOLD else "executed"] += 1
         self._counts["interventions"] += len(safe.interventions)
@@ -476,7 +475,7 @@ class SafetyNode(GraphNode):
         if interface.type == ARRAY:
             writer.publish(Float64MultiArray(data=part.positions[0].tolist()))
         else:
-            writer.publish(trajectory_message(part, 0))
+            writer.publish(trajectory_bytes(part, 0))
 
     def _report(self) -> None:
         self.health.update({name: str(count) for name, count in self._counts.items()})

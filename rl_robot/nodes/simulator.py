@@ -20,11 +20,10 @@ from std_srvs.srv import Trigger
 from rl_robot.errors import UserError
 from rl_robot.robots.description import CommandInterface, load_robot
 from rl_robot.ros import topics
+from rl_robot.ros.cdr import joint_state_bytes, pose_bytes
 from rl_robot.ros.messages import (
     camera_info_message,
     image_message,
-    joint_state_message,
-    pose_message,
     to_time,
     trajectory_times,
 )
@@ -79,6 +78,9 @@ class SimulatorNode(GraphNode):
         self._infos = {
             camera.name: self.publisher(topics.CAMERA_INFO, camera=camera.name)
             for camera in self._robot.cameras
+        }
+        self._calibrations = {
+            camera.name: camera_info_message(camera, 0) for camera in self._robot.cameras
         }
         self._poses = {
             name: self.publisher(topics.TRUE_POSE, object=name) for name in self._objects
@@ -221,7 +223,7 @@ class SimulatorNode(GraphNode):
     def _publish_joints(self, sample: JointSample) -> None:
         self._say(
             self._joint_states,
-            joint_state_message(
+            joint_state_bytes(
                 self._robot.joint_names,
                 sample.stamp_ns,
                 sample.positions,
@@ -239,10 +241,12 @@ class SimulatorNode(GraphNode):
             if names is None or camera.name in names:
                 picture = self._simulator.render(camera.name)
                 self._say(self._images[camera.name], image_message(picture, stamp, camera.frame_id))
-                self._say(self._infos[camera.name], camera_info_message(camera, stamp))
+                calibration = self._calibrations[camera.name]
+                calibration.header.stamp = to_time(stamp)
+                self._say(self._infos[camera.name], calibration)
         for name, publisher in self._poses.items():
             position, quaternion = self._simulator.object_pose(name)
-            self._say(publisher, pose_message(stamp, self._robot.base_frame, position, quaternion))
+            self._say(publisher, pose_bytes(stamp, self._robot.base_frame, position, quaternion))
 
     def close(self) -> None:
         """Free the renderer."""

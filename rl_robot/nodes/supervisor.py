@@ -24,9 +24,9 @@ from rl_robot.experience.runs import RunFolder
 from rl_robot.policies import LEARNED, policy_version
 from rl_robot.robots.description import load_robot
 from rl_robot.ros import topics
+from rl_robot.ros.cdr import numbers_bytes
 from rl_robot.ros.messages import (
     numbers,
-    numbers_message,
     pose_message,
     stamp_ns,
     status_message,
@@ -228,7 +228,7 @@ class SupervisorNode(GraphNode):
                 "steps": float(episode.steps),
                 "lost_periods": float(episode.lost_periods),
             }
-            self._decision.publish(numbers_message(decided, episode.stamp_ns))
+            self._decision.publish(numbers_bytes(decided, episode.stamp_ns))
             return
         self._said_phase = phase
         stamp, values = episode.stamp_ns, episode.to_values()
@@ -306,8 +306,8 @@ class SupervisorNode(GraphNode):
             command = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
         except OSError:
             return False
-        # `python -m rl_robot.nodes.NAME`, or the script NAME of a ROS installation, or the container
-        # that holds the node.
+        # `python -m rl_robot.nodes.NAME`, or the script NAME of a ROS installation; NAME may be the
+        # container that holds the node.
         return any(re.fullmatch(rf"(.*[./])?({name}|container)", part) for part in command[:3])
 
     def _ready(self) -> bool:

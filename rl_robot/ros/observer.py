@@ -14,15 +14,15 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import Image, JointState
-from trajectory_msgs.msg import JointTrajectory
 
 from rl_robot.experience.alignment import Snapshot, SnapshotAssembler
 from rl_robot.experience.stamps import header_stamp_ns
 from rl_robot.robots.cartesian import Motion
 from rl_robot.robots.description import Robot
 from rl_robot.ros import topics
+from rl_robot.ros.cdr import read_numbers, read_pose, read_trajectory
 from rl_robot.ros.mailbox import Letter
-from rl_robot.ros.messages import motion, numbers, pose_arrays, stamp_ns, status_values
+from rl_robot.ros.messages import pose_arrays, stamp_ns, status_values
 from rl_robot.ros.node import GraphNode
 from rl_robot.supervision.session import Episode
 from rl_robot.tasks import Task
@@ -101,7 +101,7 @@ class Observer:
         node.every(LOOK_AGAIN, self._look_again)
         self._joint_letters = node.mailbox(topics.JOINT_STATES, depth=20)
         self._executed_letters = node.mailbox(topics.SAFETY_COMMAND, depth=4)
-        node.listen(topics.PERCEPTION_AGES, self._take_ages, depth=2)
+        node.listen(topics.PERCEPTION_AGES, self._take_ages, depth=2, raw=True)
         if images:
             node.listen(topics.PERCEPTION_IMAGE, self._take_image, depth=2)
         for name in task.objects:
@@ -109,6 +109,7 @@ class Observer:
                 topics.OBJECT_POSE,
                 partial(self._take_pose, name),
                 depth=2,
+                raw=True,
                 object=name,
             )
         node.listen(topics.EPISODE, self._take_episode, depth=5)
@@ -172,7 +173,7 @@ class Observer:
 
     def _empty_mailboxes(self) -> None:
         for letter in self._executed_letters.take():
-            self._take_executed(self._executed_letters.decode(letter))
+            self._take_executed(letter)
         # Last: when they tell that the clock was set back, what was executed before is forgotten.
         for letter in self._joint_letters.take():
             self._take_joints(letter)
@@ -213,10 +214,14 @@ class Observer:
         self._joint_ns = stamp
         self._joints.append((stamp, letter))
 
-    def _take_ages(self, message: JointState) -> None:
-        self.tick_ns = stamp_ns(message)
+    def _take_ages(self, raw: bytes) -> None:
+        try:
+            self.tick_ns, ages = read_numbers(raw)
+        except ValueError as error:
+            self._node.problem(f"perception/ages: {error}")
+            return
         self._tick_at = time.monotonic()
-        self._ages = {name: age for name, age in numbers(message).items() if name in self._objects}
+        self._ages = {name: age for name, age in ages.items() if name in self._objects}
         self._on_change()
 
     def _take_image(self, message: Image) -> None:
@@ -225,20 +230,24 @@ class Observer:
         self._assembler.add_image(self._image_ns, picture.reshape(message.height, message.width, 3))
         self._on_change()
 
-    def _take_pose(self, name: str, message: PoseStamped) -> None:
-        position, quaternion = pose_arrays(message)
-        self._pose_ns[name] = stamp_ns(message)
+    def _take_pose(self, name: str, raw: bytes) -> None:
         try:
-            self._assembler.add_object_pose(name, stamp_ns(message), position, quaternion)
+            stamp, position, quaternion = read_pose(raw)
+            self._pose_ns[name] = stamp
+            self._assembler.add_object_pose(name, stamp, position, quaternion)
         except ValueError as error:
             self._node.problem(f"{name}: {error}")
             return
         self._on_change()
 
-    def _take_executed(self, message: JointTrajectory) -> None:
-        done = motion(message)
+    def _take_executed(self, letter: Letter) -> None:
+        try:
+            stamp, source, done = read_trajectory(letter.raw)
+        except ValueError as error:
+            self._node.problem(f"safety/command: {error}")
+            return
         start = self._executed[-1].end if self._executed else done.positions[0]
-        self._executed.append(Executed(stamp_ns(message), message.header.frame_id, start, done))
+        self._executed.append(Executed(stamp, source, start, done))
 
     def _take_goal(self, message: PoseStamped) -> None:
         self._assembler.set_goal(pose_arrays(message)[0])

@@ -7,7 +7,7 @@ import pytest
 
 from rl_robot.robots.description import load_robot
 from rl_robot.ros import observer, topics
-from rl_robot.ros.messages import numbers_message
+from rl_robot.ros.cdr import numbers_bytes
 from rl_robot.ros.observer import TICK_PATIENCE, Observer
 from rl_robot.tasks import load_task
 
@@ -45,7 +45,7 @@ class Rig:
         )
 
     def tick(self, stamp: int) -> None:
-        self.node.heard["perception/ages"](numbers_message({}, stamp))
+        self.node.heard["perception/ages"](numbers_bytes({}, stamp))
 
     def lacks(self, after: float = 0.0) -> str:
         self.now += after
