@@ -339,7 +339,8 @@ class Trainer:
             if self.stage == EXPLORING and self.updates % self.plan.publish_every == 0:
                 self._publish()
         rate = count / (time.perf_counter() - began)
-        self.updates_per_second += 0.1 * (rate - self.updates_per_second)
+        before = self.updates_per_second or rate
+        self.updates_per_second = before + 0.1 * (rate - before)
 
     def _note(self, learner: str, updates: int, metrics: Metrics) -> None:
         """Log the mean of each metric over the last updates."""
