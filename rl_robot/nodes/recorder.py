@@ -13,10 +13,12 @@ from rl_robot.ros import topics
 from rl_robot.ros.messages import status_message
 from rl_robot.ros.node import GraphNode, run
 from rl_robot.ros.observer import episode_of
+from rl_robot.ros.pace import parse_pace
 from rl_robot.ros.parameters import read_parameters
 from rl_robot.supervision.session import BROKEN, ENDED, RUNNING, Episode
 from rl_robot.tasks import Task, load_task
 
+LATE = 2.0  # s by which a message may be late, by its stamp
 QUEUE = 500  # messages that may wait per topic while a bag is being closed
 
 
@@ -26,6 +28,7 @@ class Parameters:
 
     robot: str = "arm"
     task: str = "grasp"
+    pace: str = "1.0"
     run: str = ""  # the run's folder
 
 
@@ -41,7 +44,10 @@ class RecorderNode(GraphNode):
         self._types = recorded_topics(robot, task)
         controllers = {interface.topic for interface in robot.interfaces}
         rules = topic_rules(self._types, controllers)
-        self._cut = EpisodeCut(rules, period=task.period)
+        # Paced, everything of a tick has been said before the next one begins: little need wait,
+        # and little is then left to be written when an episode ends and the next one waits.
+        late = 2.0 * task.period if parse_pace(given.pace) is None else LATE
+        self._cut = EpisodeCut(rules, window=late, period=task.period)
         self._writer: EpisodeWriter | None = None
         self._episode: Episode | None = None
         # What an earlier process of this name had begun is its own affair, and not to be reopened.
@@ -54,7 +60,7 @@ class RecorderNode(GraphNode):
             name: self.mailbox(replace(topic, name=name), depth=QUEUE)
             for name, topic in self._types.items()
         }
-        self.every(0.01, self._empty_mailboxes)
+        self.every(0.005, self._empty_mailboxes)
 
     def _empty_mailboxes(self) -> None:
         letters = [
