@@ -12,6 +12,7 @@ from pathlib import Path
 from rl_robot.bringup.graph import Argument, Graph, NodeSpec, Value
 from rl_robot.errors import UserError
 from rl_robot.experience.runs import RunFolder
+from rl_robot.policies import load_policy
 from rl_robot.robots.description import load_robot
 from rl_robot.ros.pace import parse_pace
 from rl_robot.tasks import SPLITS, load_task
@@ -20,7 +21,6 @@ from rl_robot.tasks import SPLITS, load_task
 MEMBERS = ("simulator", "perception", "policy", "safety", "reward", "reset")
 DEMONSTRATIONS = 100
 LEARNERS = ("sac",)
-_POLICIES_WITHOUT_FILE = ("script", "weak_script", "random")
 _BOOLEANS = ("true", "false")
 _NAMESPACE = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*")
 
@@ -83,7 +83,11 @@ def _pace(default: str) -> Argument:
 
 
 _SEED = _count("seed", 0, "seed of everything random")
-_POLICY = Argument("policy", "script", "script, weak_script, random, or a .safetensors file")
+_POLICY = Argument(
+    "policy",
+    "script",
+    "script, weak_script, random, a .safetensors file, or your own as module:Class",
+)
 # What every graph with a robot has.
 _ROBOT_ARGUMENTS = (
     Argument("run", "", "name of the run's folder (default: by time)", check=_check_run),
@@ -129,11 +133,7 @@ def _check_session(values: Mapping[str, str]) -> None:
             raise UserError(f"pace '{values['pace']}': a real robot runs at pace:=1.0")
     elif values["camera"]:
         raise UserError("camera is for a real robot: give simulator:=none as well, or no camera")
-    if values["policy"] not in _POLICIES_WITHOUT_FILE:
-        # Here, because it brings torch, which takes seconds to come and to go.
-        from rl_robot.policies import load_policy
-
-        load_policy(values["policy"], load_task(values["task"]), load_robot(values["robot"]))
+    load_policy(values["policy"], load_task(values["task"]), load_robot(values["robot"]))
 
 
 def _make_run(values: dict[str, str]) -> dict[str, str]:
@@ -372,7 +372,11 @@ TRAIN = Graph(
     arguments=(
         _ROBOT,
         _TASK,
-        replace(_POLICY, default="weak_script", description="who demonstrates the task"),
+        replace(
+            _POLICY,
+            default="weak_script",
+            description=f"who demonstrates the task: {_POLICY.description}",
+        ),
         _pace("paced"),
         Argument(
             "demonstrations",

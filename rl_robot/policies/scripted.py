@@ -117,5 +117,8 @@ def script(task: Task, robot: Robot, strength: ScriptStrength | None = None) -> 
     """
     if task.name not in _SCRIPTS:
         known = ", ".join(sorted(_SCRIPTS))
-        raise UserError(f"task {task.name} has no scripted expert: only {known} have one")
+        raise UserError(
+            f"task {task.name} has no scripted expert, only {known} have one: "
+            "give your own policy as module:Class"
+        )
     return _SCRIPTS[task.name](task, robot, strength or ScriptStrength())

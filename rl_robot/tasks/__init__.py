@@ -1,9 +1,9 @@
 """Tasks: each an MDP as data, readable on one page."""
 
-import importlib
 from collections.abc import Callable
 
 from rl_robot.errors import UserError
+from rl_robot.plugins import make_own
 from rl_robot.tasks.grasp import Grasp
 from rl_robot.tasks.reach import Reach
 from rl_robot.tasks.task import (
@@ -54,14 +54,10 @@ def load_task(name: str) -> Task:
     """
     if name in _TASKS:
         return _TASKS[name]()
-    module, _, attribute = name.partition(":")
-    if not attribute:
+    if ":" not in name:
         known = ", ".join(available_tasks())
         raise UserError(f"unknown task {name!r}: expected {known}, or your own as module:Class")
-    try:
-        task = getattr(importlib.import_module(module), attribute)()
-    except (ImportError, AttributeError, TypeError) as error:
-        raise UserError(f"task {name!r} can't be loaded: {error}") from error
+    task = make_own("task", name)
     if not isinstance(task, Task):
         raise UserError(f"{name} is not a task: expected a subclass of rl_robot.tasks.Task")
     return task

@@ -1,4 +1,5 @@
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rl_robot.errors import UserError
-from rl_robot.policies import PolicySpec, load_policy, script
+from rl_robot.policies import PolicySpec, load_policy, policy_version, script
 from rl_robot.policies.network import NetworkPolicy
 from rl_robot.robots.description import load_robot
 from rl_robot.tasks import Grasp, Reach, ScriptStrength
@@ -133,6 +134,79 @@ def test_unknown_and_missing_policies_are_refused():
         load_policy("nowhere.safetensors", TASKS["grasp"], ROBOT)
     with pytest.raises(UserError, match="no scripted expert"):
         load_policy("script", replace(TASKS["grasp"], name="juggle"), ROBOT)
+
+
+OWN = """
+from rl_robot.policies import PolicySpec
+from rl_robot.tasks import Reach
+
+
+class Still:
+    def __init__(self, task, robot):
+        self.spec = PolicySpec.of(task, robot)
+
+    def reset(self, seed):
+        pass
+
+    def act(self, observation, *, explore):
+        return [0.0, 0.0, 0.0, 0.0, 1.0]
+
+
+class ForReach(Still):
+    def __init__(self, task, robot):
+        super().__init__(Reach(), robot)
+
+
+class WithoutArguments:
+    pass
+
+
+class Actless:
+    def __init__(self, task, robot):
+        pass
+
+
+class Unspecified(Still):
+    def __init__(self, task, robot):
+        self.spec = task.name
+"""
+
+
+@pytest.fixture
+def own_policies(tmp_path, monkeypatch):
+    (tmp_path / "my_policies.py").write_text(OWN)
+    (tmp_path / "my_typo.py").write_text("def broken(:")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("my_policies", None)
+
+
+def test_a_policy_of_ones_own_is_named_by_module_and_class(own_policies):
+    policy = load_policy("my_policies:Still", TASKS["grasp"], ROBOT)
+    assert policy.spec == PolicySpec.of(TASKS["grasp"], ROBOT)
+    assert policy.act({}, explore=True) == [0, 0, 0, 0, 1]
+    assert policy_version("my_policies:Still") == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere:Still", "no module 'nowhere'.*PYTHONPATH"),
+        ("my_policies:Stil", "AttributeError.*Stil"),
+        ("my_policies:", "AttributeError"),
+        (":Still", "ValueError"),
+        ("my_typo:Still", "SyntaxError.*my_typo.py"),
+        ("my_policies:WithoutArguments", "TypeError"),
+        ("my_policies:Actless", "no spec, reset, act"),
+        ("my_policies:Unspecified", r"PolicySpec\.of\(task, robot\)"),
+        ("my_policies:ForReach", "made for task reach, this is grasp"),
+    ],
+)
+def test_what_is_no_policy_is_refused_in_one_line(own_policies, name, message):
+    with pytest.raises(UserError, match=message) as refused:
+        load_policy(name, TASKS["grasp"], ROBOT)
+    assert "\n" not in str(refused.value)
+    assert name in str(refused.value)
 
 
 def test_the_expert_goes_to_the_block_opens_its_way_down_and_closes_there():
