@@ -35,9 +35,10 @@ class SacConfig(LearnerConfig):
     """
 
     critics: int = 2
-    target_rate: float = 0.005
+    learning_rate: float = 1e-3
+    target_rate: float = 0.01
     actor_interval: int = 2
-    initial_temperature: float = 0.05
+    initial_temperature: float = 0.01
     target_entropy: float = -0.5
     imitation_weight: float = 0.1
     average_rate: float = 0.005
