@@ -27,9 +27,9 @@ class TopicRule:
     - "command": when start <= stamp < end, because at the end nothing is executed any more;
     - "latched": the newest before the start belongs too (at the start), and changes before the end.
 
-    ``stamped``: messages begin with a time stamp. ``follows``: the messages carry no stamp that
-    says when they were sent (controller topics; a held pose), and take the stamp of the latest
-    message of that topic published before them; their node publishes that one first.
+    ``stamped``: messages begin with a time stamp. ``follows`` and ``precedes``: the messages carry
+    no stamp that says when they were sent (controller topics; a held pose), and take the stamp of
+    the message of that topic which their node published just before, or just after them.
     ``awaited``: at the end of an episode the topic's last message is waited for, if the topic was
     heard in the episode at all.
     """
@@ -37,7 +37,13 @@ class TopicRule:
     kind: Kind
     stamped: bool = True
     follows: str | None = None
+    precedes: str | None = None
     awaited: bool = True
+
+    @property
+    def anchor(self) -> str | None:
+        """The topic whose stamp is taken."""
+        return self.follows or self.precedes
 
 
 class Record(NamedTuple):
@@ -86,7 +92,7 @@ def _rule(topic: str, controllers: Collection[str]) -> TopicRule:
     if topic in _RULES:
         return _RULES[topic]
     if topic.startswith("perception/") and topic.endswith("/pose"):
-        return TopicRule("sensor", follows="perception/ages")
+        return TopicRule("sensor", precedes="perception/ages")
     if topic.endswith(("/command", "/action")):
         return TopicRule("command", awaited=False)
     return TopicRule("sensor")
@@ -122,10 +128,10 @@ class EpisodeCut:
         self._arrivals = 0
         self._newest_ns = 0
         self._anchors: dict[str, deque[tuple[int, int]]] = {
-            rule.follows: deque(maxlen=4096) for rule in rules.values() if rule.follows
+            rule.anchor: deque(maxlen=4096) for rule in rules.values() if rule.anchor
         }
         self._followers: dict[str, deque[Record]] = {
-            topic: deque() for topic, rule in rules.items() if rule.follows
+            topic: deque() for topic, rule in rules.items() if rule.anchor
         }
         self._latched: dict[str, Record] = {}
         self._reached: dict[str, int] = {}  # newest stamp per topic in this episode
@@ -180,7 +186,7 @@ class EpisodeCut:
             KeyError: a topic without a rule.
         """
         rule = self._rules[topic]
-        if rule.follows:
+        if rule.anchor:
             self._followers[topic].append(Record(topic, raw, 0, publish_ns))
             self._settle_followers(topic)
             return self._release()
@@ -202,7 +208,7 @@ class EpisodeCut:
         if topic in self._anchors:
             self._anchors[topic].append((publish_ns, stamp_ns))
             for follower in self._followers:
-                if self._rules[follower].follows == topic:
+                if self._rules[follower].anchor == topic:
                     self._settle_followers(follower)
         return self._release()
 
@@ -286,22 +292,23 @@ class EpisodeCut:
 
     def _settle_followers(self, topic: str, *, last: bool = False) -> None:
         """Give stamps to the followers for which no closer anchor can come any more."""
-        anchors = self._anchors[self._rules[topic].follows or ""]
+        rule = self._rules[topic]
+        anchors = self._anchors[rule.anchor or ""]
         waiting = self._followers[topic]
         while waiting:
             record = waiting[0]
-            overtaken = bool(anchors) and anchors[-1][0] > record.publish_ns
+            overtaken = bool(anchors) and anchors[-1][0] >= record.publish_ns + bool(rule.follows)
             overdue = waiting[-1].publish_ns - record.publish_ns > self._window_ns
             if not (last or overtaken or overdue):
                 break
             waiting.popleft()
-            stamp_ns = _latest_before(anchors, record.publish_ns)
+            stamp_ns = _anchored(rule, anchors, record.publish_ns)
             if stamp_ns is None:
                 self.dropped["nothing to follow"] += 1
             else:
                 self._push(topic, record.raw, stamp_ns, record.publish_ns)
         for record in waiting:  # their stamps can only turn out later than they look now
-            stamp_ns = _latest_before(anchors, record.publish_ns)
+            stamp_ns = _anchored(rule, anchors, record.publish_ns)
             if stamp_ns is not None:
                 self._note_reached(topic, stamp_ns)
 
@@ -327,9 +334,13 @@ class EpisodeCut:
         return record.log_ns < self._end_ns
 
 
-def _latest_before(anchors: deque[tuple[int, int]], publish_ns: int) -> int | None:
-    """Stamp of the latest anchor published at or before ``publish_ns``."""
+def _anchored(rule: TopicRule, anchors: deque[tuple[int, int]], publish_ns: int) -> int | None:
+    """Stamp of the latest anchor published until ``publish_ns``, or of the earliest one since."""
+    since = None
     for published, stamp_ns in reversed(anchors):
-        if published <= publish_ns:
+        if rule.follows and published <= publish_ns:
             return stamp_ns
-    return None
+        if published < publish_ns:
+            break
+        since = stamp_ns
+    return since if rule.precedes else None

@@ -122,13 +122,15 @@ class PerceptionNode(GraphNode):
             for name, detector in self._detectors.items()
         }
         seen = {name: pose for name, pose in held.items() if pose is not None}
-        # The ages first: the recorder files the poses, whose stamps stand still, by them.
-        ages = {name: (stamp - pose.stamp_ns) * 1e-9 for name, pose in seen.items()}
-        self._said = [(self._ages, numbers_bytes(ages, stamp))]
+        self._said = []
         for name, pose in seen.items():
             turned = yaw_quaternion(pose.yaw)
             said = pose_bytes(pose.stamp_ns, self._base_frame, pose.position, turned)
             self._said.append((self._poses[name], said))
+        # After the poses: whoever hears of the tick finds what it speaks of, and the recorder files
+        # the poses, whose stamps stand still, by it.
+        ages = {name: (stamp - pose.stamp_ns) * 1e-9 for name, pose in seen.items()}
+        self._said.append((self._ages, numbers_bytes(ages, stamp)))
         # Last: whoever acts on poses alone need not wait for it.
         small = image_message(policy_image(picture), stamp, self._camera.frame_id)
         self._said.append((self._image, small))

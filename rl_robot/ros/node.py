@@ -1,6 +1,7 @@
 """What every node of the graph does alike: topics from the table, health, signals, a clean end."""
 
 import contextlib
+import gc
 import os
 import re
 import signal
@@ -212,6 +213,9 @@ def run_together(
         for make_node in make_nodes:
             nodes.append(make_node())
             executor.add_node(nodes[-1])
+        # What modules and nodes are made of stays: the garbage collector need not look through it.
+        gc.collect()
+        gc.freeze()
         while not stopped and all(node.exit_code is None for node in nodes):
             executor.spin_once(timeout_sec=0.1)
         for node in nodes:

@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
@@ -49,8 +48,8 @@ class Executed:
 class Observer:
     """Subscribes to what one tick is made of and calls back when there may be a new one.
 
-    Joint states and executed commands wake nobody: they are older than the tick they belong to and
-    wait in mailboxes until it is looked at.
+    Joint states, poses and executed commands wake nobody: they are said before the tick that they
+    belong to and wait in mailboxes until it is looked at.
 
     Paced, a tick is complete only with the joint states up to it, the pose of every object that
     its ages speak of and the command executed in the period before: then the order in which topics
@@ -100,18 +99,13 @@ class Observer:
         node.every(0.5, self._watch_ticks)
         node.every(LOOK_AGAIN, self._look_again)
         self._joint_letters = node.mailbox(topics.JOINT_STATES, depth=20)
+        self._pose_letters = {
+            name: node.mailbox(topics.OBJECT_POSE, depth=4, object=name) for name in task.objects
+        }
         self._executed_letters = node.mailbox(topics.SAFETY_COMMAND, depth=4)
         node.listen(topics.PERCEPTION_AGES, self._take_ages, depth=2, raw=True)
         if images:
             node.listen(topics.PERCEPTION_IMAGE, self._take_image, depth=2)
-        for name in task.objects:
-            node.listen(
-                topics.OBJECT_POSE,
-                partial(self._take_pose, name),
-                depth=2,
-                raw=True,
-                object=name,
-            )
         node.listen(topics.EPISODE, self._take_episode, depth=5)
         if task.has_goal:
             node.listen(topics.GOAL, self._take_goal)
@@ -172,6 +166,9 @@ class Observer:
             self._on_change()
 
     def _empty_mailboxes(self) -> None:
+        for name, mailbox in self._pose_letters.items():
+            for letter in mailbox.take():
+                self._take_pose(name, letter.raw)
         for letter in self._executed_letters.take():
             self._take_executed(letter)
         # Last: when they tell that the clock was set back, what was executed before is forgotten.
@@ -237,8 +234,6 @@ class Observer:
             self._assembler.add_object_pose(name, stamp, position, quaternion)
         except ValueError as error:
             self._node.problem(f"{name}: {error}")
-            return
-        self._on_change()
 
     def _take_executed(self, letter: Letter) -> None:
         try:

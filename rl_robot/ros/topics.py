@@ -123,15 +123,6 @@ PERCEPTION_IMAGE = Topic(
     "policies that see",
     "the policy-sized picture (64x64); stamp = the source's",
 )
-PERCEPTION_AGES = Topic(
-    "perception/ages",
-    JointState,
-    SENSOR,
-    "perception",
-    "policy, reward, reset",
-    "the tick of the graph, one per control period: stamp = the picture's capture, "
-    "name -> age of each object's pose at that time (s); an object never seen is absent",
-)
 OBJECT_POSE = Topic(
     "perception/<object>/pose",
     PoseStamped,
@@ -140,6 +131,15 @@ OBJECT_POSE = Topic(
     "policy, reward, reset",
     "the object in the base frame; stamp = capture of the picture it was last seen in, so the "
     "stamp stands still while the tool hides it",
+)
+PERCEPTION_AGES = Topic(
+    "perception/ages",
+    JointState,
+    SENSOR,
+    "perception",
+    "policy, reward, reset",
+    "the tick of the graph, one per control period: stamp = the picture's capture, "
+    "name -> age of each object's pose at that time (s); an object never seen is absent",
 )
 GOAL = Topic(
     "goal",

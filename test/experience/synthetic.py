@@ -190,13 +190,13 @@ def step_messages(
     yield Sent("camera/camera_info", _camera_info(now), now, wall_ns + 10_000)
     seen = min(step, steps // 2)  # afterwards the tool hides the block: the pose is held
     ages = numbers("perception/ages", now, {"block": (step - seen) * 0.1})
-    yield Sent("perception/ages", ages, now, wall_ns + 900_000)
     yield Sent(
         "perception/block/pose",
         pose("perception/block/pose", start_ns + seen * PERIOD_NS, 0.4, 0.02, 0.02),
         now,
-        wall_ns + 950_000,
+        wall_ns + 900_000,
     )
+    yield Sent("perception/ages", ages, now, wall_ns + 950_000)
     small = cv2.resize(picture, (64, 64), interpolation=cv2.INTER_AREA)
     yield Sent("perception/image", image("perception/image", now, small), now, wall_ns + 980_000)
     if step:
@@ -222,10 +222,10 @@ def small_step(now: int, wall_ns: int) -> list[Sent]:
     ]
     for topic, delay in (("camera/image_raw", 0), ("perception/image", 980_000)):
         sent.append(Sent(topic, image(topic, now, tiny), now, wall_ns + delay))
-    ages = numbers("perception/ages", now, {"block": 3.0})
-    sent.append(Sent("perception/ages", ages, now, wall_ns + 900_000))
     held = pose("perception/block/pose", 7_000_000_000, now * 1e-9, 0.0, 0.02)
-    sent.append(Sent("perception/block/pose", held, now, wall_ns + 950_000))
+    sent.append(Sent("perception/block/pose", held, now, wall_ns + 900_000))
+    ages = numbers("perception/ages", now, {"block": 3.0})
+    sent.append(Sent("perception/ages", ages, now, wall_ns + 950_000))
     reward = numbers("reward", now, {"total": 0.1})
     sent.append(Sent("reward", reward, now, wall_ns + 1_100_000))
     return sent + list(_commands(now, wall_ns, positions, 3, 3_000_000))

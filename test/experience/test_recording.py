@@ -220,4 +220,4 @@ def test_episodes_do_not_nest() -> None:
 )
 def test_rules_follow_from_names(topic: str, kind: str, follows: str | None) -> None:
     rule = topic_rules([topic], synthetic.CONTROLLERS)[topic]
-    assert (rule.kind, rule.follows) == (kind, follows)
+    assert (rule.kind, rule.anchor) == (kind, follows)
