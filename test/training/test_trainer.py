@@ -159,6 +159,18 @@ def test_what_is_learnt_depends_on_the_bags_and_not_on_when_they_come(
     }
 
 
+def test_a_broken_exploration_is_learnt_from_and_counts_for_nothing(
+    bags: Path, tmp_path: Path
+) -> None:
+    env = RobotEnv("reach", perception="truth")
+    broken = record(env, 40, policy="random", most_steps=STEPS, outcome="broken")
+    broken.write(tmp_path / "bags" / "episode_000040")
+    demonstrations = [bags / f"episode_{number:06d}" for number in range(1, 5)]
+    made = finish(trainer(tmp_path, *demonstrations, tmp_path / "bags"))
+    assert (made.bags, made.updates) == (5, 120)
+    assert (made.exploration_steps, made.milestone) == (0, 0)
+
+
 def test_another_seed_learns_something_else(bags: Path, trained: Path, tmp_path: Path) -> None:
     finish(trainer(tmp_path, bags, seed=1))
     assert (
