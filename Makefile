@@ -6,11 +6,12 @@ export MUJOCO_GL ?= egl
 # Nothing started from here talks to other machines.
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
-.PHONY: help setup test lint format types unit demo constraints clean
+.PHONY: help setup test lint format types unit test-learning demo constraints clean
 
 help:
 	@echo "make demo    20 recorded grasps by the scripted expert, with a report"
 	@echo "make test    lint, types and tests"
+	@echo "make test-learning   learns the grasp, in a few minutes, and checks how well"
 	@echo "make setup   only the set-up that the others begin with"
 	@echo "make format  put the code into the house style"
 	@echo "make clean   remove what was built, keep .venv and runs"
@@ -31,6 +32,9 @@ types: setup
 
 unit: setup
 	$(BIN)/pytest
+
+test-learning: setup
+	$(BIN)/pytest -m learning
 
 format: setup
 	$(BIN)/ruff check --fix .

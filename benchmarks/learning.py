@@ -5,6 +5,7 @@ learns from the same demonstrations; all are judged on held-out test starts, and
 on the starts that both solve. The last line is JSON.
 """
 
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from common import Goal, Result, options, report
 
 from rl_robot.environments.robot_env import RobotEnv
 from rl_robot.environments.rollout import EpisodeResult
-from rl_robot.environments.training import Training, run_episodes
+from rl_robot.environments.training import Training, run_episodes, time_ratio
 from rl_robot.learners import make_learner
 from rl_robot.learners.bc import BehaviorCloning, BehaviorCloningConfig, Imitation
 from rl_robot.policies import load_policy
@@ -72,17 +73,11 @@ def measure(seeds: int, demonstrations: int, pretraining: int, steps: int, tests
 def _against(results: Sequence[EpisodeResult], others: Sequence[EpisodeResult]) -> Result:
     """Return success and steps to it, and the ratio to others' steps where both succeed."""
     solved = [result.steps for result in results if result.success]
-    both = [(a.steps, b.steps) for a, b in zip(results, others, strict=True) if _both(a, b)]
-    own, other = np.sum(both, axis=0) if both else (np.inf, 1.0)
     return {
         "success": len(solved) / len(results),
-        "steps": float(np.mean(solved)) if solved else np.inf,
-        "time_ratio": float(own / other),
+        "steps": float(np.mean(solved)) if solved else math.nan,
+        "time_ratio": time_ratio(results, others),
     }
-
-
-def _both(first: EpisodeResult, second: EpisodeResult) -> bool:
-    return first.success and second.success
 
 
 def table(result: Result) -> str:

@@ -4,6 +4,7 @@ What tests and benchmarks of learning run. The order is the graph's: whole episo
 as many updates as it had control steps, times a ratio.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 
 from rl_robot.environments.robot_env import RobotEnv
@@ -20,6 +21,21 @@ def run_episodes(
     return [
         run_episode(env, policy, split, index, seed=index, explore=explore) for index in indices
     ]
+
+
+def time_ratio(results: Sequence[EpisodeResult], others: Sequence[EpisodeResult]) -> float:
+    """Return the ratio of the steps of ``results`` to those of ``others`` where both succeeded.
+
+    Both are episodes from the same starts in the same order. NaN when no start is common to both.
+    """
+    pairs = [
+        (own.steps, other.steps)
+        for own, other in zip(results, others, strict=True)
+        if own.success and other.success
+    ]
+    if not pairs:
+        return math.nan
+    return sum(own for own, _ in pairs) / sum(other for _, other in pairs)
 
 
 class Training:
