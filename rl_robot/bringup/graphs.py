@@ -211,10 +211,12 @@ def _graph_of_session(
         *([node("simulator", seed=seed)] if simulated else []),
         *([node("camera", source=values["camera"])] if values["camera"] else []),
         node("perception"),
+        # In one process the first to be started is the first to hear of a tick: the supervisor
+        # then decides on the reward while the policy thinks.
+        node("reward"),
         node("policy", policy=values["policy"]),
         # Hardware starts disabled: a person enables it by a service call.
         node("safety", enabled=simulated, use_sim_time=simulated_clock),
-        node("reward"),
         node("reset"),
         *([node("recorder", run=run)] if record else []),
         *([] if trainer is None else [node("trainer", trainer, run=run, seed=seed)]),

@@ -14,7 +14,8 @@ from rl_robot.errors import UserError
 from rl_robot.perception.sources import VideoSource
 from rl_robot.robots.description import load_robot
 from rl_robot.ros import topics
-from rl_robot.ros.messages import camera_info_message, image_message
+from rl_robot.ros.cdr import image_bytes
+from rl_robot.ros.messages import camera_info_message
 from rl_robot.ros.node import GraphNode, run
 from rl_robot.ros.parameters import read_parameters
 
@@ -123,7 +124,7 @@ class CameraNode(GraphNode):
         return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
 
     def _publish(self, stamp: int, rgb: np.ndarray) -> None:
-        self._image.publish(image_message(rgb, stamp, self._camera.frame_id))
+        self._image.publish(image_bytes(rgb, stamp, self._camera.frame_id))
         self._info.publish(camera_info_message(self._camera, stamp))
         self._count += 1
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from rclpy.publisher import Publisher
-from sensor_msgs.msg import Image
 
 from rl_robot.errors import UserError
 from rl_robot.perception.block import BlockDetector, PoseTracker
@@ -18,10 +17,8 @@ from rl_robot.perception.image_check import ImageCheck
 from rl_robot.perception.resize import policy_image
 from rl_robot.robots.description import load_robot
 from rl_robot.ros import topics
-from rl_robot.ros.cdr import numbers_bytes, pose_bytes
+from rl_robot.ros.cdr import image_bytes, numbers_bytes, pose_bytes, read_image
 from rl_robot.ros.messages import (
-    image_message,
-    stamp_ns,
     yaw_quaternion,
 )
 from rl_robot.ros.node import GraphNode, run
@@ -71,7 +68,8 @@ class PerceptionNode(GraphNode):
         self._poses = {
             name: self.publisher(topics.OBJECT_POSE, object=name) for name in task.objects
         }
-        self.listen(topics.IMAGE_RAW, self._take_picture, depth=2, camera=self._camera.name)
+        name = self._camera.name
+        self.listen(topics.IMAGE_RAW, self._take_picture, depth=2, raw=True, camera=name)
         self.every(WATCH_PERIOD, self._watch_camera)
 
     def _watch_camera(self) -> None:
@@ -81,10 +79,15 @@ class PerceptionNode(GraphNode):
         if silent > (self._max_silence if self._pictures else PATIENCE):
             self.problem(f"{self._camera.name}: no picture for {silent:.1f} s")
 
-    def _take_picture(self, message: Image) -> None:
+    def _take_picture(self, raw: bytes) -> None:
         self._pictures += 1
         self._picture_at = time.monotonic()
-        stamp = stamp_ns(message)
+        try:
+            message = read_image(raw)
+        except ValueError as error:
+            self.problem(f"{self._camera.name}: {error}")
+            return
+        stamp = message.stamp_ns
         if stamp == self._last_tick_ns:
             self._say()  # said again for a node that was restarted
             return
@@ -132,7 +135,7 @@ class PerceptionNode(GraphNode):
         ages = {name: (stamp - pose.stamp_ns) * 1e-9 for name, pose in seen.items()}
         self._said.append((self._ages, numbers_bytes(ages, stamp)))
         # Last: whoever acts on poses alone need not wait for it.
-        small = image_message(policy_image(picture), stamp, self._camera.frame_id)
+        small = image_bytes(policy_image(picture), stamp, self._camera.frame_id)
         self._said.append((self._image, small))
         self._say()
         self._seconds = time.perf_counter() - began

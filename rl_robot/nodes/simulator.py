@@ -20,10 +20,9 @@ from std_srvs.srv import Trigger
 from rl_robot.errors import UserError
 from rl_robot.robots.description import CommandInterface, load_robot
 from rl_robot.ros import topics
-from rl_robot.ros.cdr import joint_state_bytes, pose_bytes
+from rl_robot.ros.cdr import image_bytes, joint_state_bytes, pose_bytes
 from rl_robot.ros.messages import (
     camera_info_message,
-    image_message,
     to_time,
     trajectory_times,
 )
@@ -240,7 +239,7 @@ class SimulatorNode(GraphNode):
         for camera in self._robot.cameras:
             if names is None or camera.name in names:
                 picture = self._simulator.render(camera.name)
-                self._say(self._images[camera.name], image_message(picture, stamp, camera.frame_id))
+                self._say(self._images[camera.name], image_bytes(picture, stamp, camera.frame_id))
                 calibration = self._calibrations[camera.name]
                 calibration.header.stamp = to_time(stamp)
                 self._say(self._infos[camera.name], calibration)

@@ -8,7 +8,7 @@ serialized bytes as well. The format is CDR (OMG's, as every ROS 2 middleware wr
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,7 @@ _HEADER = 4  # bytes before the data, from whose end alignment counts
 _LITTLE_ENDIAN = b"\x00\x01\x00\x00"
 _COUNT = struct.Struct("<I")
 _STAMP = struct.Struct("<iI")
+_BYTE = struct.Struct("<B")
 _POSE = struct.Struct("<7d")
 
 
@@ -54,6 +55,20 @@ def trajectory_bytes(motion: Motion, stamp: int, frame_id: str = "") -> bytes:
         data += nothing
         data += _STAMP.pack(*divmod(round(float(seconds) * NANOSECONDS), NANOSECONDS))
     return bytes(data)
+
+
+def image_bytes(rgb: np.ndarray, stamp: int, frame_id: str) -> bytes:
+    """Return a serialized rgb8 sensor_msgs/Image of an (H, W, 3) uint8 array."""
+    height, width = rgb.shape[:2]
+    data = bytearray(_LITTLE_ENDIAN + _STAMP.pack(*divmod(stamp, NANOSECONDS)))
+    _add_string(data, frame_id)
+    _align(data, 4)
+    data += _COUNT.pack(height) + _COUNT.pack(width)
+    _add_string(data, "rgb8")
+    data += b"\0"  # little-endian pixels
+    _align(data, 4)
+    data += _COUNT.pack(3 * width) + _COUNT.pack(rgb.size)
+    return b"".join((data, rgb.tobytes()))
 
 
 def pose_bytes(
@@ -153,6 +168,13 @@ class _Reader:
         self._at += size
         return text[:-1].decode()
 
+    def bytes(self, size: int) -> memoryview:
+        data = memoryview(self._raw)[self._at : self._at + size]
+        if len(data) != size:
+            raise ValueError(f"{len(data)} of {size} bytes")
+        self._at += size
+        return data
+
     def doubles(self) -> np.ndarray:
         count = self.count()
         if not count:
@@ -161,6 +183,36 @@ class _Reader:
         values = np.frombuffer(self._raw, "<f8", count, self._at)
         self._at += 8 * count
         return values
+
+
+class RawImage(NamedTuple):
+    """A sensor_msgs/Image whose ``data`` is still a part of the message it came in."""
+
+    stamp_ns: int
+    height: int
+    width: int
+    encoding: str
+    step: int
+    data: memoryview
+
+
+def read_image(raw: bytes) -> RawImage:
+    """Return a serialized sensor_msgs/Image, whatever its encoding, without copying the pixels.
+
+    Raises:
+        ValueError: not that, or cut short.
+    """
+    try:
+        reader = _Reader(raw)
+        stamp, _ = reader.header()
+        (height,), (width,) = reader.take(_COUNT), reader.take(_COUNT)
+        encoding = reader.string()
+        reader.take(_BYTE, 1)
+        (step,) = reader.take(_COUNT)
+        size = reader.count()
+    except (struct.error, UnicodeDecodeError) as error:
+        raise ValueError(f"no serialized image: {error}") from None
+    return RawImage(stamp, height, width, encoding, step, reader.bytes(size))
 
 
 @lru_cache(64)

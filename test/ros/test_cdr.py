@@ -9,7 +9,7 @@ from geometry_msgs.msg import PoseStamped
 from hypothesis import given
 from hypothesis import strategies as st
 from rclpy.serialization import deserialize_message, serialize_message
-from sensor_msgs.msg import JointState
+from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from rl_robot.robots.cartesian import Motion
@@ -80,6 +80,20 @@ def test_a_pose_goes_both_ways(values: list[float], stamp: int, frame: str) -> N
         assert [*position, *quaternion] == values
 
 
+@given(height=st.integers(1, 5), width=st.integers(1, 5), frame=st.text("ab", max_size=5))
+def test_an_image_goes_both_ways(height: int, width: int, frame: str) -> None:
+    rgb = np.arange(3 * height * width, dtype=np.uint8).reshape(height, width, 3)
+    written = messages.image_message(rgb, 7, frame)
+    raw = cdr.image_bytes(rgb, 7, frame)
+    assert deserialize_message(raw, Image) == written
+    for one in (raw, serialize_message(written)):
+        read = cdr.read_image(one)
+        assert read[:5] == (7, height, width, "rgb8", 3 * width)
+        assert bytes(read.data) == rgb.tobytes()
+    with pytest.raises(ValueError, match="bytes"):
+        cdr.read_image(raw[:-1])
+
+
 @given(motion=motions(), stamp=STAMP, frame=st.text("abc/", max_size=7))
 def test_a_trajectory_that_rclpy_wrote_is_read(motion: Motion, stamp: int, frame: str) -> None:
     message = messages.trajectory_message(motion, stamp, frame)
@@ -102,7 +116,8 @@ def test_what_is_cut_short_or_damaged_is_refused_or_read_but_never_worse(
     ):
         raw[place] = value
     for damaged in (bytes(raw), bytes(raw[:cut])):
-        for read in (cdr.read_trajectory, cdr.read_numbers, cdr.read_pose):
+        readers = (cdr.read_trajectory, cdr.read_numbers, cdr.read_pose, cdr.read_image)
+        for read in readers:
             with contextlib.suppress(ValueError):
                 read(damaged)
 
