@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from rl_robot.environments.robot_env import RobotEnv
+from rl_robot.environments.rollout import run_episode
+from rl_robot.policies import load_policy
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -34,4 +36,7 @@ def test_the_example_task_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert list(info["start"]) == ["block"]
     _, reward, _, _, info = env.step(env.action_space.sample())
     assert reward == pytest.approx(sum(info["reward_terms"].values()))
+    demonstrator = load_policy("hover_task:HoverDemonstrator", env.task, env.robot)
+    results = [run_episode(env, demonstrator, "test", index, seed=index) for index in range(3)]
+    assert any(result.success for result in results)
     env.close()
