@@ -177,13 +177,17 @@ def _say_sensed(recording: Recording, env: RobotEnv) -> None:
     recording.say_numbers("perception/ages", now, dict.fromkeys(env.task.objects, 0.0))
 
 
-def train(folder: Path, plan: TrainingPlan, bags: Path) -> None:
-    """Train until there is nothing more to do, checkpointing often; what a test may kill."""
+def train(folder: Path, plan: TrainingPlan, bags: Path, slices: Any = None) -> None:
+    """Train until there is nothing more to do, checkpointing often; what a test may kill.
+
+    ``slices`` is a shared number that counts the work done.
+    """
     import torch
 
     torch.set_num_threads(1)
     env = RobotEnv("reach", perception="truth")
     trainer = Trainer(folder, env.task, env.robot, plan, bags=[bags], checkpoint_every=0.02)
     while trainer.step():
-        pass
+        if slices is not None:
+            slices.value += 1
     trainer.close()

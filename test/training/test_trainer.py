@@ -4,6 +4,8 @@ import json
 import multiprocessing
 import random
 import shutil
+import signal
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -202,26 +204,30 @@ def test_a_trainer_goes_on_from_its_checkpoint(
     assert policies(tmp_path) == policies(trained)
 
 
+@pytest.mark.parametrize("seed", [0, 1])
 def test_killed_at_any_moment_it_comes_to_the_same_and_leaves_nothing_half_written(
-    bags: Path, trained: Path, tmp_path: Path
+    bags: Path, trained: Path, tmp_path: Path, seed: int
 ) -> None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["rl_robot.training.trainer", "rl_robot.environments.robot_env"])
-    moments = random.Random(0)
+    moments = random.Random(seed)
     kills = 0
-    while kills < 10:
-        process = context.Process(target=train, args=(tmp_path, PLAN, bags))
+    while True:
+        slices = context.Value("i", 0)
+        process = context.Process(target=train, args=(tmp_path, PLAN, bags, slices))
         process.start()
-        process.join(timeout=moments.uniform(0.2, 1.5))
-        if process.exitcode is not None:
-            assert process.exitcode == 0
-            break
+        until = moments.randint(1, 12)
+        while process.is_alive() and slices.value < until:
+            time.sleep(0.001)
+        time.sleep(moments.uniform(0.0, 0.03))  # anywhere within a slice
         process.kill()
         process.join()
-        kills += 1
         check_whole(tmp_path)
-    train(tmp_path, PLAN, bags)
-    assert kills > 0
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == -signal.SIGKILL
+        kills += 1
+    assert kills > 1
     assert policies(tmp_path) == policies(trained)
     check_whole(tmp_path)
     lines = (tmp_path / "trainer" / "metrics.jsonl").read_text().splitlines()
