@@ -139,6 +139,7 @@ class EpisodeCut:
         self._end_ns: int | None = None
         self._ended_at = 0.0
         self.dropped: Counter[str] = Counter()
+        self._released: Counter[str] = Counter()  # of this episode, by topic
 
     @property
     def newest_ns(self) -> int:
@@ -161,6 +162,7 @@ class EpisodeCut:
         self._start_ns = start_ns
         self._end_ns = None
         self._reached = {}
+        self._released.clear()
         for entry in self._waiting:
             self._note_reached(entry[3].topic, entry[0])
         for topic in self._followers:
@@ -240,6 +242,7 @@ class EpisodeCut:
         while self._waiting:
             entry = heapq.heappop(self._waiting)
             if self._belongs(entry[3]):
+                self._released[entry[3].topic] += 1
                 records.append(entry[3])
             elif entry[0] >= self._end_ns:
                 later.append(entry)
@@ -248,6 +251,17 @@ class EpisodeCut:
         self._waiting = later
         self._start_ns = self._end_ns = None
         return records
+
+    def gaps(self, steps: int) -> list[str]:
+        """After `finish`: the topics that lack messages of an episode of so many control steps.
+
+        Paced, every topic that is awaited speaks at least once per tick, and none is lost.
+        """
+        return [
+            f"{topic} ({steps - said} missing)"
+            for topic, rule in self._rules.items()
+            if rule.awaited and 0 < (said := self._released[topic]) < steps
+        ]
 
     def _stamp(self, rule: TopicRule, raw: bytes) -> int | None:
         if not rule.stamped:
@@ -319,6 +333,7 @@ class EpisodeCut:
         while self._waiting and self._waiting[0][0] < horizon:
             record = heapq.heappop(self._waiting)[3]
             if self._belongs(record):
+                self._released[record.topic] += 1
                 records.append(record)
             elif self.recording:
                 self.dropped["outside"] += 1

@@ -19,7 +19,7 @@ from rl_robot.supervision.session import BROKEN, ENDED, RUNNING, Episode
 from rl_robot.tasks import Task, load_task
 
 LATE = 2.0  # s by which a message may be late, by its stamp
-QUEUE = 500  # messages that may wait per topic while a bag is being closed
+QUEUE = 1000  # messages that may wait per topic while a bag is being closed
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class RecorderNode(GraphNode):
         rules = topic_rules(self._types, controllers)
         # Paced, everything of a tick has been said before the next one begins: little need wait,
         # and little is then left to be written when an episode ends and the next one waits.
-        late = 2.0 * task.period if parse_pace(given.pace) is None else LATE
+        self._paced = parse_pace(given.pace) is None
+        late = 2.0 * task.period if self._paced else LATE
         self._cut = EpisodeCut(rules, window=late, period=task.period)
         self._writer: EpisodeWriter | None = None
         self._episode: Episode | None = None
@@ -118,9 +119,15 @@ class RecorderNode(GraphNode):
         assert self._episode is not None
         self._write(self._cut.finish())
         episode = self._episode
+        gaps = self._cut.gaps(episode.steps) if self._paced else []
+        if gaps and episode.outcome != BROKEN:
+            # On a machine that is far too busy; it is run again, and nothing is learnt from this.
+            why = f"the recording is incomplete: {', '.join(gaps)}"
+            self.problem(why)
+            episode = replace(episode, outcome=BROKEN, reason=why)
         path = self._writer.close(self._metadata(episode))
         self._writer = None
-        self._say_closed(episode, str(path))
+        self._say_closed(episode, "" if gaps else str(path))
 
     def _metadata(self, episode: Episode) -> EpisodeMetadata:
         return EpisodeMetadata(

@@ -38,11 +38,12 @@ class Quality:
         )
 
 
-# A publisher keeps a few ticks for a reader that was not scheduled for a moment; readers that only
-# want the newest message subscribe with depth 1, the recorder with a deep queue.
-SENSOR = Quality("sensor", 30)
-IMAGE = Quality("image", 8)
-COMMAND = Quality("command", 8)
+# A publisher keeps the ticks of a whole episode: paced, nothing waits for the recorder until the
+# episode is over, and what it missed on a busy machine must then still be there to be sent again.
+# Readers that only want the newest message subscribe with depth 1, the recorder with a deep queue.
+SENSOR = Quality("sensor", 1000)
+IMAGE = Quality("image", 100)
+COMMAND = Quality("command", 100)
 STATE = Quality("state", 10, latched=True)
 EVENT = Quality("event", 10)
 LATEST = Quality("latest", 1, latched=True)
