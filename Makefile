@@ -9,7 +9,7 @@ export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 .PHONY: help setup test lint format types unit test-learning demo constraints clean
 
 help:
-	@echo "make demo    20 recorded grasps by the scripted expert, with a report"
+	@echo "make demo    a training session: the arm learns to grasp, with a report (minutes)"
 	@echo "make test    lint, types and tests"
 	@echo "make test-learning   learns the grasp, in a few minutes, and checks how well"
 	@echo "make setup   only the set-up that the others begin with"
@@ -42,8 +42,7 @@ format: setup
 
 demo: run := demo-$(shell date +%Y%m%d-%H%M%S)
 demo: setup
-	$(BIN)/rl_robot launch collect.launch.py robot:=arm task:=grasp policy:=script \
-	  pace:=paced episodes:=20 split:=test run:=$(run)
+	$(BIN)/rl_robot launch train.launch.py robot:=arm task:=grasp run:=$(run)
 
 # The pins: newest versions of what setup.py asks for, in one file for all Pythons from 3.10 on.
 constraints: setup

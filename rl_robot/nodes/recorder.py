@@ -19,6 +19,7 @@ from rl_robot.supervision.session import BROKEN, ENDED, RUNNING, Episode
 from rl_robot.tasks import Task, load_task
 
 LATE = 2.0  # s by which a message may be late, by its stamp
+INCOMPLETE = "incomplete"  # role of an episode that nobody should learn from
 QUEUE = 1000  # messages that may wait per topic while a bag is being closed
 
 
@@ -124,7 +125,7 @@ class RecorderNode(GraphNode):
             # On a machine that is far too busy; it is run again, and nothing is learnt from this.
             why = f"the recording is incomplete: {', '.join(gaps)}"
             self.problem(why)
-            episode = replace(episode, outcome=BROKEN, reason=why)
+            episode = replace(episode, outcome=BROKEN, reason=why, role=INCOMPLETE)
         path = self._writer.close(self._metadata(episode))
         self._writer = None
         self._say_closed(episode, "" if gaps else str(path))

@@ -50,9 +50,9 @@ class Curriculum:
 
     demonstrations: int = 100
     demonstrator: str = "weak_script"
-    blocks: int = 5
+    blocks: int = 4
     block_steps: int = 1000
-    validation: int = 20
+    validation: int = 25
     test: int = 100
     compare: bool = True  # test demonstrator and imitation too
 
