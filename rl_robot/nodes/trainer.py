@@ -6,6 +6,7 @@ reads nothing but closed bags, so that it may come and go: killed, it goes on fr
 Offline there is no robot: it trains on the bags there are, writes the policies and ends.
 """
 
+import contextlib
 import os
 import sys
 import threading
@@ -24,6 +25,7 @@ from rl_robot.robots.description import load_robot
 from rl_robot.ros import topics
 from rl_robot.ros.messages import status_message
 from rl_robot.ros.node import GraphNode, run
+from rl_robot.ros.pace import parse_pace
 from rl_robot.ros.parameters import read_parameters
 from rl_robot.supervision.progress import StatusLine, time_left
 from rl_robot.tasks import load_task
@@ -41,6 +43,7 @@ class Parameters:
 
     robot: str = "arm"
     task: str = "grasp"
+    pace: str = "1.0"
     run: str = ""  # the run's folder
     learner: str = "sac"
     seed: int = 0
@@ -54,7 +57,7 @@ class Parameters:
     publish_every: int = TrainingPlan.publish_every
     offline: bool = False
     updates: int = 5000  # offline: how many
-    nice: int = 10  # how far the process gives way to others, 0 to 19
+    nice: int = 10  # at real time: how far the process gives way to others, 0 to 19
 
 
 class TrainerNode(GraphNode):
@@ -71,7 +74,7 @@ class TrainerNode(GraphNode):
         self._folder = RunFolder.create(Path(given.run)).path
         (self._folder / "trainer").mkdir(exist_ok=True)
         self._lock = RunLock(self._folder / "trainer")
-        os.nice(given.nice)
+        _give_way(given)
         torch.set_num_threads(1)
         self._trainer: Trainer | None = None
         self._failure: Exception | None = None
@@ -160,6 +163,19 @@ class TrainerNode(GraphNode):
         self._stop.set()
         self._worker.join(timeout=PATIENCE)
         self._lock.release()
+
+
+def _give_way(given: Parameters) -> None:
+    """Leave the cores to the nodes that somebody waits for.
+
+    Paced, everyone waits for the graph: the trainer then has what is left, and a core on which only
+    it runs counts as free for whoever wakes up. At real time it goes on, at a lower priority.
+    """
+    if parse_pace(given.pace) is None and not given.offline:
+        with contextlib.suppress(OSError):  # some systems allow nobody to change it
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    else:
+        os.nice(given.nice)
 
 
 def _plan(given: Parameters) -> TrainingPlan:
