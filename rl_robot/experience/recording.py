@@ -31,7 +31,7 @@ class TopicRule:
     no stamp that says when they were sent (controller topics; a held pose), and take the stamp of
     the message of that topic which their node published just before, or just after them.
     ``awaited``: at the end of an episode the topic's last message is waited for, if the topic was
-    heard in the episode at all.
+    ever heard in an episode.
     """
 
     kind: Kind
@@ -135,6 +135,7 @@ class EpisodeCut:
         }
         self._latched: dict[str, Record] = {}
         self._reached: dict[str, int] = {}  # newest stamp per topic in this episode
+        self._known: set[str] = set()  # topics heard in an episode so far
         self._start_ns: int | None = None
         self._end_ns: int | None = None
         self._ended_at = 0.0
@@ -215,10 +216,10 @@ class EpisodeCut:
         return self._release()
 
     def missing(self) -> list[str]:
-        """Topics heard in this episode whose last message has not come; empty before `end`."""
+        """Topics heard in episodes whose last message has not come; empty before `end`."""
         if self._start_ns is None or self._end_ns is None:
             return []
-        return [topic for topic in self._reached if not self._has_come(topic)]
+        return [topic for topic in sorted(self._known) if not self._has_come(topic)]
 
     def complete(self, now: float) -> bool:
         """True after `end` when every awaited message has come, or the wait has lasted too long."""
@@ -260,7 +261,7 @@ class EpisodeCut:
         return [
             f"{topic} ({steps - said} missing)"
             for topic, rule in self._rules.items()
-            if rule.awaited and 0 < (said := self._released[topic]) < steps
+            if rule.awaited and topic in self._known and (said := self._released[topic]) < steps
         ]
 
     def _stamp(self, rule: TopicRule, raw: bytes) -> int | None:
@@ -296,13 +297,14 @@ class EpisodeCut:
     def _note_reached(self, topic: str, stamp_ns: int) -> None:
         if self._start_ns is not None and stamp_ns >= self._start_ns:
             self._reached[topic] = max(stamp_ns, self._reached.get(topic, 0))
+            self._known.add(topic)
 
     def _has_come(self, topic: str) -> bool:
         rule = self._rules[topic]
         if not rule.awaited or self._end_ns is None:
             return True
         last = self._end_ns - (self._period_ns if rule.kind == "command" else 0)
-        return self._reached[topic] >= last
+        return self._reached.get(topic, -1) >= last
 
     def _settle_followers(self, topic: str, *, last: bool = False) -> None:
         """Give stamps to the followers for which no closer anchor can come any more."""

@@ -19,6 +19,8 @@ from rl_robot.supervision.session import BROKEN, ENDED, RUNNING, Episode
 from rl_robot.tasks import Task, load_task
 
 LATE = 2.0  # s by which a message may be late, by its stamp
+RESENT = 5.0  # s, paced, for the last messages of an episode: DDS asks for lost ones every 3 s
+AT_REAL_TIME = 1.0  # s for them at real time, when nothing waits
 INCOMPLETE = "incomplete"  # role of an episode that nobody should learn from
 QUEUE = 1000  # messages that may wait per topic while a bag is being closed
 
@@ -49,7 +51,8 @@ class RecorderNode(GraphNode):
         # and little is then left to be written when an episode ends and the next one waits.
         self._paced = parse_pace(given.pace) is None
         late = 2.0 * task.period if self._paced else LATE
-        self._cut = EpisodeCut(rules, window=late, period=task.period)
+        patience = RESENT if self._paced else AT_REAL_TIME
+        self._cut = EpisodeCut(rules, window=late, period=task.period, timeout=patience)
         self._writer: EpisodeWriter | None = None
         self._episode: Episode | None = None
         # What an earlier process of this name had begun is its own affair, and not to be reopened.

@@ -221,3 +221,30 @@ def test_episodes_do_not_nest() -> None:
 def test_rules_follow_from_names(topic: str, kind: str, follows: str | None) -> None:
     rule = topic_rules([topic], synthetic.CONTROLLERS)[topic]
     assert (rule.kind, rule.anchor) == (kind, follows)
+
+
+def test_a_topic_that_fell_silent_is_waited_for_and_named() -> None:
+    """Heard in one episode and not in the next: it is late, or lost."""
+    episode, _ = cut(timeline(), 20, 200)
+    start = START_NS + 20 * PERIOD_NS
+    sent = [
+        sent
+        for step in range(4)
+        for sent in synthetic.small_step(start + step * PERIOD_NS, WALL_NS + 10**9 + step * 6000000)
+    ]
+    episode.begin(start)
+    for one in sent:
+        if one.topic != "reward":
+            episode.add(one.topic, one.raw, one.publish_ns)
+    episode.end(start + 2 * PERIOD_NS, now=0.0)
+    assert episode.missing() == ["reward"]
+    assert not episode.complete(0.5)
+    assert episode.complete(2.0)
+    episode.finish()
+    assert episode.gaps(2) == ["reward (2 missing)"]
+
+
+def test_a_whole_episode_has_no_gaps() -> None:
+    episode, _ = cut(timeline(), 20, 200)
+    assert episode.gaps(STEPS) == []
+    assert episode.gaps(STEPS + 3) != []
