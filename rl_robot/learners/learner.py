@@ -18,6 +18,9 @@ Metrics = dict[str, torch.Tensor]
 
 Module = TypeVar("Module", bound=nn.Module)
 
+# What a learner's state is made of.
+Part = nn.Module | torch.optim.Optimizer | torch.Generator | torch.Tensor
+
 
 @dataclass(frozen=True, kw_only=True)
 class LearnerConfig:
@@ -104,7 +107,7 @@ def network_policy(
     return policy
 
 
-def pack(**parts: nn.Module | torch.optim.Optimizer | torch.Generator) -> dict[str, torch.Tensor]:
+def pack(**parts: Part) -> dict[str, torch.Tensor]:
     """Return the states of named parts as one flat dictionary of copied tensors."""
     state: dict[str, torch.Tensor] = {}
     for name, part in parts.items():
@@ -112,9 +115,7 @@ def pack(**parts: nn.Module | torch.optim.Optimizer | torch.Generator) -> dict[s
     return state
 
 
-def unpack(
-    state: dict[str, torch.Tensor], **parts: nn.Module | torch.optim.Optimizer | torch.Generator
-) -> None:
+def unpack(state: dict[str, torch.Tensor], **parts: Part) -> None:
     """Put what ``pack`` returned back into the parts of the same names.
 
     Raises:
@@ -128,9 +129,9 @@ def unpack(
         raise ValueError(f"not the state of this learner: {error}") from error
 
 
-def _tensors(
-    part: nn.Module | torch.optim.Optimizer | torch.Generator,
-) -> Iterable[tuple[str, torch.Tensor]]:
+def _tensors(part: Part) -> Iterable[tuple[str, torch.Tensor]]:
+    if isinstance(part, torch.Tensor):
+        return [("value", part)]
     if isinstance(part, torch.Generator):
         return [("state", part.get_state())]
     if isinstance(part, nn.Module):
@@ -142,10 +143,11 @@ def _tensors(
     ]
 
 
-def _restore(
-    part: nn.Module | torch.optim.Optimizer | torch.Generator, state: dict[str, torch.Tensor]
-) -> None:
-    if isinstance(part, torch.Generator):
+@torch.no_grad()
+def _restore(part: Part, state: dict[str, torch.Tensor]) -> None:
+    if isinstance(part, torch.Tensor):
+        part.copy_(state["value"])
+    elif isinstance(part, torch.Generator):
         part.set_state(state["state"])
     elif isinstance(part, nn.Module):
         part.load_state_dict(state)

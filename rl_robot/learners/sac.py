@@ -14,7 +14,15 @@ from torch import nn
 from torch.nn import functional
 
 from rl_robot.experience.replay import Batch
-from rl_robot.learners.learner import LearnerConfig, Metrics, network_policy, pack, seeded, unpack
+from rl_robot.learners.learner import (
+    LearnerConfig,
+    Metrics,
+    Part,
+    network_policy,
+    pack,
+    seeded,
+    unpack,
+)
 from rl_robot.policies.network import Actor, NetworkPolicy, encode
 from rl_robot.robots.description import Robot
 from rl_robot.tasks import Task, flat_size
@@ -116,11 +124,7 @@ class Sac:
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return everything that the coming updates depend on but the batches."""
-        return {
-            **pack(**self._parts()),
-            "log_temperature": self._log_temperature.detach().clone(),
-            "updates": self._updates.clone(),
-        }
+        return pack(**self._parts())
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Go on from ``state_dict``.
@@ -129,9 +133,6 @@ class Sac:
             ValueError: the state of another learner, or of one configured otherwise.
         """
         unpack(state, **self._parts())
-        with torch.no_grad():
-            self._log_temperature.copy_(state["log_temperature"])
-        self._updates.copy_(state["updates"])
 
     def _update_critics(self, batch: Batch) -> torch.Tensor:
         """Move the critics towards the n-step return and what the targets say of its end.
@@ -201,7 +202,7 @@ class Sac:
     def _network_policy(self, actor: Actor, version: int) -> NetworkPolicy:
         return network_policy(self._task, self._robot, actor, self.config, self.name, version)
 
-    def _parts(self) -> dict[str, nn.Module | torch.optim.Optimizer | torch.Generator]:
+    def _parts(self) -> dict[str, Part]:
         return {
             "actor": self._actor,
             "average": self._average,
@@ -210,6 +211,8 @@ class Sac:
             "actor_optimizer": self._actor_optimizer,
             "critic_optimizer": self._critic_optimizer,
             "generator": self._generator,
+            "log_temperature": self._log_temperature,
+            "updates": self._updates,
         }
 
 
