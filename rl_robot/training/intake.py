@@ -44,8 +44,11 @@ class Intake:
 
     def key(self, path: Path) -> str:
         """Return the name of a bag for a checkpoint, which moves with the run's folder."""
-        inside = path.is_relative_to(self._folder)
-        return str(path.relative_to(self._folder)) if inside else str(path.absolute())
+        return str(path.relative_to(self._folder)) if self.is_own(path) else str(path.absolute())
+
+    def is_own(self, path: Path) -> bool:
+        """Whether a bag is the run's, and not of the others."""
+        return path.is_relative_to(self._folder)
 
     def see(self, key: str) -> Path:
         """Mark the bag of this name as seen; return where it is."""

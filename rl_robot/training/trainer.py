@@ -200,11 +200,7 @@ class Trainer:
         """
         while self._take_next():
             yield
-        if not self.transitions:
-            raise UserError(
-                "there is nothing to train on: no demonstration or exploration from training "
-                f"starts was found ({self.skipped} bags could not be read), name others with bags:="
-            )
+        self._require_transitions()
         while self.step():
             yield
         self.policy().save(self._policies / LEARNED_FILE)
@@ -236,8 +232,9 @@ class Trainer:
 
     def _work(self) -> bool:
         if self.stage == DEMONSTRATIONS:
-            if self.demonstrations < self.plan.demonstrations:
+            if self._others_wait() or self.demonstrations < self.plan.demonstrations:
                 return self._take_next()
+            self._require_transitions()
             self._begin_imitation()
             return True
         if self.stage == IMITATION:
@@ -255,10 +252,25 @@ class Trainer:
             return True
         return self._take_next()
 
-    def _take_next(self) -> bool:
-        """Take one more bag; False when there is none."""
+    def _require_transitions(self) -> None:
+        if not self.transitions:
+            raise UserError(
+                "there is nothing to train on: no demonstration or exploration from training "
+                f"starts was found ({self.skipped} bags could not be read), name others with bags:="
+            )
+
+    def _others_wait(self) -> bool:
+        """Whether a bag from elsewhere has not been taken yet; they are the first."""
+        self._look()
+        return bool(self._waiting) and not self._intake.is_own(self._waiting[0])
+
+    def _look(self) -> None:
         if not self._waiting:
             self._waiting.extend(self._intake.new())
+
+    def _take_next(self) -> bool:
+        """Take one more bag; False when there is none."""
+        self._look()
         if not self._waiting:
             return False
         self._take(self._waiting.popleft())
@@ -281,15 +293,18 @@ class Trainer:
         self._taken.append(self._intake.key(path))
         if episode.gaps:
             self._say(f"{path}: {len(episode.gaps)} control steps lack an observation")
-        self._count(episode, role)
+        self._count(episode, role, own=self._intake.is_own(path))
 
-    def _count(self, episode: EpisodeTransitions, role: str) -> None:
+    def _count(self, episode: EpisodeTransitions, role: str, *, own: bool) -> None:
+        """Count what the plan speaks of: the run's own episodes, as far as they were not broken."""
         assert episode.metadata is not None
-        whole = episode.metadata.outcome != "broken"
+        whole = own and episode.metadata.outcome != "broken"
         if role == DEMONSTRATION:
             self.demonstrations += whole
             if self.stage == DEMONSTRATIONS:
                 self._demonstrated.append(episode)
+            return
+        if not own:
             return
         self._explored += episode.steps
         if whole:

@@ -177,7 +177,7 @@ def _say_sensed(recording: Recording, env: RobotEnv) -> None:
     recording.say_numbers("perception/ages", now, dict.fromkeys(env.task.objects, 0.0))
 
 
-def train(folder: Path, plan: TrainingPlan, bags: Path, slices: Any = None) -> None:
+def train(folder: Path, plan: TrainingPlan, slices: Any = None) -> None:
     """Train until there is nothing more to do, checkpointing often; what a test may kill.
 
     ``slices`` is a shared number that counts the work done.
@@ -186,7 +186,7 @@ def train(folder: Path, plan: TrainingPlan, bags: Path, slices: Any = None) -> N
 
     torch.set_num_threads(1)
     env = RobotEnv("reach", perception="truth")
-    trainer = Trainer(folder, env.task, env.robot, plan, bags=[bags], checkpoint_every=0.02)
+    trainer = Trainer(folder, env.task, env.robot, plan, checkpoint_every=0.02)
     while trainer.step():
         if slices is not None:
             slices.value += 1

@@ -88,7 +88,13 @@ def policies(folder: Path) -> dict[str, tuple[PolicySpec, bytes]]:
 @pytest.fixture(scope="module")
 def trained(bags: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
-    finish(trainer(folder, bags))
+    finish(trainer(filled(folder, bags)))
+    return folder
+
+
+def filled(folder: Path, bags: Path) -> Path:
+    """Return a run's folder with all the bags."""
+    give(bags, folder, *range(11))
     return folder
 
 
@@ -165,16 +171,18 @@ def test_a_broken_exploration_is_learnt_from_and_counts_for_nothing(
     bags: Path, tmp_path: Path
 ) -> None:
     env = RobotEnv("reach", perception="truth")
-    broken = record(env, 40, policy="random", most_steps=STEPS, outcome="broken")
-    broken.write(tmp_path / "bags" / "episode_000040")
-    demonstrations = [bags / f"episode_{number:06d}" for number in range(1, 5)]
-    made = finish(trainer(tmp_path, *demonstrations, tmp_path / "bags"))
+    recording = record(env, 40, policy="random", most_steps=STEPS, outcome="broken")
+    broken = tmp_path / "episode_000040"
+    recording.write(broken)
+    give(bags, tmp_path, *range(1, 5))
+    broken.rename(tmp_path / "episodes" / "episode_000040")
+    made = finish(trainer(tmp_path))
     assert (made.bags, made.updates) == (5, 120)
     assert (made.exploration_steps, made.milestone) == (0, 0)
 
 
 def test_another_seed_learns_something_else(bags: Path, trained: Path, tmp_path: Path) -> None:
-    finish(trainer(tmp_path, bags, seed=1))
+    finish(trainer(filled(tmp_path, bags), seed=1))
     assert (
         policies(tmp_path)["milestone_02.safetensors"]
         != (policies(trained)["milestone_02.safetensors"])
@@ -193,9 +201,10 @@ def test_metrics_are_lines_of_json_and_tensorboard(trained: Path) -> None:
 def test_a_trainer_goes_on_from_its_checkpoint(
     bags: Path, trained: Path, tmp_path: Path, steps: int
 ) -> None:
+    filled(tmp_path, bags)
     going = True
     while going:
-        made = trainer(tmp_path, bags)
+        made = trainer(tmp_path)
         going = all(made.step() for _ in range(steps))
         while made.stage in ("demonstrations", "imitation"):  # which begin anew
             made.step()
@@ -211,10 +220,11 @@ def test_killed_at_any_moment_it_comes_to_the_same_and_leaves_nothing_half_writt
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["rl_robot.training.trainer", "rl_robot.environments.robot_env"])
     moments = random.Random(seed)
+    filled(tmp_path, bags)
     kills = 0
     while True:
         slices = context.Value("i", 0)
-        process = context.Process(target=train, args=(tmp_path, PLAN, bags, slices))
+        process = context.Process(target=train, args=(tmp_path, PLAN, slices))
         process.start()
         until = moments.randint(1, 12)
         while process.is_alive() and slices.value < until:
@@ -254,7 +264,7 @@ def damage(path: Path) -> None:
 def test_a_damaged_checkpoint_is_said_and_the_one_before_used(
     bags: Path, trained: Path, tmp_path: Path
 ) -> None:
-    made = trainer(tmp_path, bags)
+    made = trainer(filled(tmp_path, bags))
     while made.updates < 130:
         made.step()
     made.save()
@@ -263,7 +273,7 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_used(
     newest = tmp_path / "trainer" / "checkpoint.safetensors"
     damage(newest)
     said: list[str] = []
-    resumed = trainer(tmp_path, bags, say=said.append)
+    resumed = trainer(tmp_path, say=said.append)
     assert "checkpoint.safetensors is damaged" in said[0]
     assert 130 <= resumed.updates < made.updates
     finish(resumed)
@@ -271,7 +281,7 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_used(
     damage(newest)
     damage(newest.with_name("checkpoint.previous.safetensors"))
     with pytest.raises(UserError, match=r"delete .* to train anew from the bags"):
-        trainer(tmp_path, bags)
+        trainer(tmp_path)
 
 
 def test_the_checkpoint_of_another_training_is_refused(trained: Path) -> None:
@@ -327,3 +337,23 @@ def test_plans_that_make_no_sense_are_refused(change: dict[str, Any]) -> None:
 def test_blocks_and_updates_follow_from_the_steps() -> None:
     assert [PLAN.blocks_done(steps) for steps in (0, 19, 20, 39, 40, 1000)] == [0, 0, 1, 1, 2, 2]
     assert [PLAN.updates_due(steps) for steps in (0, 1, 10)] == [100, 102, 120]
+
+
+def test_bags_from_elsewhere_are_learnt_from_first_and_are_no_part_of_the_plan(
+    bags: Path, tmp_path: Path
+) -> None:
+    plan = replace(PLAN, demonstrations=0)
+    made = trainer(tmp_path, bags, plan=plan)
+    while made.step():
+        pass
+    assert made.bags == 9  # demonstrations and explorations, the broken one too
+    assert (made.exploration_steps, made.milestone) == (0, 0)
+    assert made.stage == "exploration"
+    assert made.updates == plan.pretraining_updates
+    assert (tmp_path / "policies" / "imitation.safetensors").exists()
+
+
+def test_with_nothing_to_learn_from_it_says_so(tmp_path: Path) -> None:
+    made = trainer(tmp_path, plan=replace(PLAN, demonstrations=0))
+    with pytest.raises(UserError, match="nothing to train on"):
+        made.step()
