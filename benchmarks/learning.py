@@ -100,7 +100,7 @@ def main() -> int:
     parser = options(__doc__, quick="1 seed, judged on 30 starts")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--demonstrations", type=int, default=100)
-    parser.add_argument("--pretraining", type=int, default=3000, help="updates before exploring")
+    parser.add_argument("--pretraining", type=int, default=2000, help="updates before exploring")
     parser.add_argument("--steps", type=int, default=4000, help="control steps of exploration")
     parser.add_argument("--tests", type=int, default=100, help="test starts to be judged on")
     given = parser.parse_args()
