@@ -19,6 +19,7 @@ from rl_robot.supervision.session import BROKEN, ENDED, RUNNING, Episode
 from rl_robot.tasks import Task, load_task
 
 LATE = 2.0  # s by which a message may be late, by its stamp
+GRACE = 0.01  # s at the end of an episode for topics that speak now and then
 RESENT = 5.0  # s, paced, for the last messages of an episode: DDS asks for lost ones every 3 s
 AT_REAL_TIME = 1.0  # s for them at real time, when nothing waits
 INCOMPLETE = "incomplete"  # role of an episode that nobody should learn from
@@ -52,7 +53,11 @@ class RecorderNode(GraphNode):
         self._paced = parse_pace(given.pace) is None
         late = 2.0 * task.period if self._paced else LATE
         patience = RESENT if self._paced else AT_REAL_TIME
-        self._cut = EpisodeCut(rules, window=late, period=task.period, timeout=patience)
+        # Paced, even what is said now and then was said before the tick on which an episode ends.
+        grace = 0.0 if self._paced else GRACE
+        self._cut = EpisodeCut(
+            rules, window=late, period=task.period, grace=grace, timeout=patience
+        )
         self._writer: EpisodeWriter | None = None
         self._episode: Episode | None = None
         # What an earlier process of this name had begun is its own affair, and not to be reopened.

@@ -7,6 +7,7 @@ without joint states, it brakes to rest and then sends nothing. Not safety-rated
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,7 +24,7 @@ from rl_robot.robots.cartesian import Motion
 from rl_robot.robots.commands import ARRAY, interface_motion
 from rl_robot.robots.description import CommandInterface, load_robot
 from rl_robot.ros import topics
-from rl_robot.ros.cdr import numbers_bytes, trajectory_bytes
+from rl_robot.ros.cdr import numbers_bytes, read_joint_state, trajectory_bytes
 from rl_robot.ros.mailbox import Mailbox
 from rl_robot.ros.messages import (
     numbers,
@@ -157,7 +158,9 @@ class SafetyNode(GraphNode):
         )
 
     def _take_joints(self, message: JointState) -> None:
-        positions = dict(zip(message.name, message.position, strict=False))
+        self._measure(stamp_ns(message), dict(zip(message.name, message.position, strict=False)))
+
+    def _measure(self, stamp: int, positions: Mapping[str, float]) -> None:
         try:
             measured = np.array([positions[name] for name in self._robot.joint_names])
         except KeyError as missing:
@@ -166,7 +169,6 @@ class SafetyNode(GraphNode):
         if not np.isfinite(measured).all():
             self.problem("joint_states: a position is not finite")
             return
-        stamp = stamp_ns(message)
         if stamp < self._joint_ns - self._period_ns:
             self._start_again("the clock of joint_states was set back")
         self._joint_ns = stamp
@@ -178,8 +180,13 @@ class SafetyNode(GraphNode):
     def _empty_mailbox(self) -> None:
         """Paced: take the newest joint state."""
         letters = self._joint_letters.take() if self._joint_letters else []
-        if self._joint_letters and letters:
-            self._take_joints(self._joint_letters.decode(letters[-1]))
+        if letters:
+            try:
+                joints = read_joint_state(letters[-1].raw)
+            except ValueError as error:
+                self.problem(f"joint_states: {error}")
+                return
+            self._measure(joints.stamp_ns, dict(zip(joints.names, joints.positions, strict=False)))
 
     def _take_episode(self, message: DiagnosticArray) -> None:
         episode = episode_of(self, message)

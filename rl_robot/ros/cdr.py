@@ -88,13 +88,32 @@ def read_numbers(raw: bytes) -> tuple[int, dict[str, float]]:
     Raises:
         ValueError: not that, or cut short.
     """
+    said = read_joint_state(raw)
+    return said.stamp_ns, dict(zip(said.names, said.positions.tolist(), strict=True))
+
+
+class RawJoints(NamedTuple):
+    """A sensor_msgs/JointState: values (n,) in the order of the names, or empty."""
+
+    stamp_ns: int
+    names: list[str]
+    positions: np.ndarray
+    velocities: np.ndarray
+
+
+def read_joint_state(raw: bytes) -> RawJoints:
+    """Return what a serialized sensor_msgs/JointState says of positions and velocities.
+
+    Raises:
+        ValueError: not that, or cut short.
+    """
     try:
         reader = _Reader(raw)
         stamp, _ = reader.header()
         names = [reader.string() for _ in range(reader.count())]
-        return stamp, dict(zip(names, reader.doubles().tolist(), strict=True))
+        return RawJoints(stamp, names, reader.doubles(), reader.doubles())
     except (struct.error, UnicodeDecodeError) as error:
-        raise ValueError(f"no serialized numbers: {error}") from None
+        raise ValueError(f"no serialized joint state: {error}") from None
 
 
 def read_pose(raw: bytes) -> tuple[int, np.ndarray, np.ndarray]:

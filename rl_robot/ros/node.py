@@ -32,6 +32,7 @@ from rl_robot.ros.messages import status_message
 from rl_robot.ros.pace import PACED
 
 LOG_PERIOD = 10.0  # seconds between two log lines of the same problem
+_SPINS = 8  # messages between two looks at whether a node has ended
 HEALTH_PERIOD = 0.5  # seconds between two reports of a node's health
 
 
@@ -217,7 +218,10 @@ def run_together(
         gc.collect()
         gc.freeze()
         while not stopped and all(node.exit_code is None for node in nodes):
-            executor.spin_once(timeout_sec=0.1)
+            for _ in range(_SPINS):
+                executor.spin_once(timeout_sec=0.1)
+                if stopped:
+                    break
         for node in nodes:
             node.close()
         return next((node.exit_code for node in nodes if node.exit_code), 0)

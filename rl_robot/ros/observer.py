@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import Image
 
 from rl_robot.experience.alignment import Snapshot, SnapshotAssembler
 from rl_robot.experience.stamps import header_stamp_ns
 from rl_robot.robots.cartesian import Motion
 from rl_robot.robots.description import Robot
 from rl_robot.ros import topics
-from rl_robot.ros.cdr import read_numbers, read_pose, read_trajectory
+from rl_robot.ros.cdr import read_joint_state, read_numbers, read_pose, read_trajectory
 from rl_robot.ros.mailbox import Letter
 from rl_robot.ros.messages import pose_arrays, stamp_ns, status_values
 from rl_robot.ros.node import GraphNode
@@ -182,10 +182,8 @@ class Observer:
             letter = self._joints.popleft()[1]
         if letter is None:
             return
-        message: JointState = self._joint_letters.decode(letter)
-        positions, velocities = np.array(message.position), np.array(message.velocity)
         try:
-            self._assembler.add_joint_state(stamp_ns(message), message.name, positions, velocities)
+            self._assembler.add_joint_state(*read_joint_state(letter.raw))
         except ValueError as error:
             self._node.problem(f"joint_states: {error}")
 

@@ -61,6 +61,17 @@ def test_a_trajectory_reads_as_rclpy_would_have_written_it(
     assert read == messages.trajectory_message(motion, stamp, frame)
 
 
+@given(names=NAMES, stamp=STAMP, data=st.data())
+def test_a_joint_state_that_rclpy_wrote_is_read(names: list[str], stamp: int, data: Any) -> None:
+    values = st.lists(NUMBER, min_size=len(names), max_size=len(names))
+    positions, velocities = data.draw(values), data.draw(values)
+    written = messages.joint_state_message(names, stamp, np.array(positions), np.array(velocities))
+    read = cdr.read_joint_state(serialize_message(written))
+    assert (read.stamp_ns, read.names) == (stamp, names)
+    assert read.positions.tolist() == positions
+    assert read.velocities.tolist() == velocities
+
+
 @given(numbers=st.dictionaries(st.text("abc_/", max_size=9), NUMBER, max_size=9), stamp=STAMP)
 def test_named_numbers_that_rclpy_wrote_are_read(numbers: dict[str, float], stamp: int) -> None:
     raw = serialize_message(messages.numbers_message(numbers, stamp))
