@@ -14,17 +14,19 @@ import numpy as np
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
+from rclpy.serialization import deserialize_message
 from rosgraph_msgs.msg import Clock
+from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
 from rl_robot.errors import UserError
+from rl_robot.robots.commands import ARRAY
 from rl_robot.robots.description import CommandInterface, load_robot
 from rl_robot.ros import topics
-from rl_robot.ros.cdr import image_bytes, joint_state_bytes, pose_bytes
+from rl_robot.ros.cdr import image_bytes, joint_state_bytes, pose_bytes, read_trajectory
 from rl_robot.ros.messages import (
     camera_info_message,
     to_time,
-    trajectory_times,
 )
 from rl_robot.ros.node import GraphNode, run
 from rl_robot.ros.pace import parse_pace
@@ -88,7 +90,7 @@ class SimulatorNode(GraphNode):
             self._pending[interface.name] = deque(maxlen=1)
             topic = topics.INTERFACES[interface.type]
             take = partial(self._take_command, interface)
-            self.listen(topic, take, depth=1, interface=interface.topic)
+            self.listen(topic, take, depth=1, raw=True, interface=interface.topic)
         self._declare_places()
         # Stamp 0 means "start now" on controller topics and "no time yet" for a ROS clock.
         self._samples = self._simulator.advance(self._period)
@@ -122,9 +124,9 @@ class SimulatorNode(GraphNode):
 
     # --- commands --------------------------------------------------------------------------
 
-    def _take_command(self, interface: CommandInterface, message: Any) -> None:
+    def _take_command(self, interface: CommandInterface, raw: bytes) -> None:
         try:
-            setpoints = _setpoints(interface, message)
+            setpoints = _setpoints(interface, raw)
         except ValueError as error:
             self.problem(f"{interface.topic}: command refused: {error}")
             return
@@ -252,21 +254,22 @@ class SimulatorNode(GraphNode):
         self._simulator.close()
 
 
-def _setpoints(interface: CommandInterface, message: Any) -> Setpoints:
-    """Return times and positions of a controller message, in the interface's joint order.
+def _setpoints(interface: CommandInterface, raw: bytes) -> Setpoints:
+    """Return times and positions of a controller's serialized message, in the interface's order.
 
     Raises:
         ValueError: the joints are not the interface's, or the sizes disagree.
     """
-    if hasattr(message, "joint_names"):
-        order = [list(message.joint_names).index(joint) for joint in interface.joints]
-        if len(message.joint_names) != len(order) or not message.points:
-            raise ValueError(f"joints {list(message.joint_names)}, expected {interface.joints}")
-        positions = np.array([point.positions for point in message.points], dtype=float)
-        return trajectory_times(message), positions[:, order]
-    if len(message.data) != len(interface.joints):
-        raise ValueError(f"{len(message.data)} numbers, expected {len(interface.joints)}")
-    return [0.0], np.array([message.data], dtype=float)
+    if interface.type == ARRAY:
+        data = deserialize_message(raw, Float64MultiArray).data
+        if len(data) != len(interface.joints):
+            raise ValueError(f"{len(data)} numbers, expected {len(interface.joints)}")
+        return [0.0], np.array([data], dtype=float)
+    _, _, motion = read_trajectory(raw)
+    if sorted(motion.names) != sorted(interface.joints) or not len(motion.times):
+        raise ValueError(f"joints {list(motion.names)}, expected {interface.joints}")
+    order = [motion.names.index(joint) for joint in interface.joints]
+    return motion.times.tolist(), motion.positions[:, order]
 
 
 def main(argv: list[str] | None = None) -> int:

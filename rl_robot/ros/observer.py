@@ -93,6 +93,7 @@ class Observer:
         self.tick_ns = 0
         self.episode: Episode | None = None
         self._executed: deque[Executed] = deque(maxlen=10)
+        self._emptied = False  # whether the mailboxes were, since this callback began
 
         self._tick_at = float("-inf")  # steady clock, s
         node.health["lacks"] = topics.PERCEPTION_AGES.name
@@ -163,9 +164,16 @@ class Observer:
     def _look_again(self) -> None:
         """Call back for what came into a mailbox after the tick that it belongs to."""
         if self._node.health["lacks"]:
-            self._on_change()
+            self._changed()
+
+    def _changed(self) -> None:
+        self._emptied = False
+        self._on_change()
 
     def _empty_mailboxes(self) -> None:
+        if self._emptied:
+            return
+        self._emptied = True
         for name, mailbox in self._pose_letters.items():
             for letter in mailbox.take():
                 self._take_pose(name, letter.raw)
@@ -217,13 +225,13 @@ class Observer:
             return
         self._tick_at = time.monotonic()
         self._ages = {name: age for name, age in ages.items() if name in self._objects}
-        self._on_change()
+        self._changed()
 
     def _take_image(self, message: Image) -> None:
         self._image_ns = stamp_ns(message)
         picture = np.frombuffer(message.data, np.uint8)
         self._assembler.add_image(self._image_ns, picture.reshape(message.height, message.width, 3))
-        self._on_change()
+        self._changed()
 
     def _take_pose(self, name: str, raw: bytes) -> None:
         try:
@@ -244,13 +252,13 @@ class Observer:
 
     def _take_goal(self, message: PoseStamped) -> None:
         self._assembler.set_goal(pose_arrays(message)[0])
-        self._on_change()
+        self._changed()
 
     def _take_episode(self, message: DiagnosticArray) -> None:
         episode = episode_of(self._node, message)
         if episode is not None:
             self.episode = episode
-            self._on_change()
+            self._changed()
 
 
 def episode_of(node: GraphNode, message: DiagnosticArray) -> Episode | None:

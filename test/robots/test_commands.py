@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rclpy.serialization import serialize_message
 
 from rl_robot.nodes.safety import SafetyNode
 from rl_robot.nodes.simulator import _setpoints
@@ -57,7 +58,9 @@ def test_graph_and_environment_move_the_crane_alike() -> None:
     environment = Simulator(CRANE, load_scene("table"))
     for interface in CRANE.interfaces:
         SafetyNode._write(safety, interface, motion())
-        times, positions = _setpoints(interface, sent[interface.name][-1])
+        message = sent[interface.name][-1]
+        raw = message if isinstance(message, bytes) else serialize_message(message)
+        times, positions = _setpoints(interface, raw)
         graph.command(interface.name, np.asarray(times), positions)
         part = interface_motion(interface, motion(), PERIOD)
         environment.command(interface.name, part.times, part.positions)
