@@ -32,7 +32,6 @@ from rl_robot.ros.messages import status_message
 from rl_robot.ros.pace import PACED
 
 LOG_PERIOD = 10.0  # seconds between two log lines of the same problem
-_SPINS = 8  # messages between two looks at whether a node has ended
 HEALTH_PERIOD = 0.5  # seconds between two reports of a node's health
 
 
@@ -54,13 +53,30 @@ class GraphNode(Node):
         self._offered: list[tuple[topics.Topic, Publisher]] = []
         self._unwatched: list[Subscription] = []  # behind mailboxes
         self.health: dict[str, str] = {}
-        self.exit_code: int | None = None
+        self._exit_code: int | None = None
+        self._told: list[int] = []  # grows when this node ends the process
         self._problem = ""
         self._problem_time = 0.0
         self._logged: dict[str, float] = {}  # when a text was logged last
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._diagnostics = self.publisher(topics.DIAGNOSTICS)
         self.every(HEALTH_PERIOD, self._report_health)
+
+    @property
+    def exit_code(self) -> int | None:
+        """The status with which this node ends the process; None while it does not."""
+        return self._exit_code
+
+    @exit_code.setter
+    def exit_code(self, code: int | None) -> None:
+        self._exit_code = code
+        if code is not None:
+            self._told.append(code)
+
+    def tell_end(self, told: list[int]) -> None:
+        """Have `told` grow when the node ends the process, or at once if it has already."""
+        told.extend(self._told)
+        self._told = told
 
     def publisher(self, topic: topics.Topic, *, awaited: bool = True, **parts: str) -> Publisher:
         """Return a publisher of a topic of the table.
@@ -213,15 +229,13 @@ def run_together(
         executor = _make_executor()
         for make_node in make_nodes:
             nodes.append(make_node())
+            nodes[-1].tell_end(stopped)
             executor.add_node(nodes[-1])
         # What modules and nodes are made of stays: the garbage collector need not look through it.
         gc.collect()
         gc.freeze()
-        while not stopped and all(node.exit_code is None for node in nodes):
-            for _ in range(_SPINS):
-                executor.spin_once(timeout_sec=0.1)
-                if stopped:
-                    break
+        while not stopped:
+            executor.spin_once(timeout_sec=0.1)
         for node in nodes:
             node.close()
         return next((node.exit_code for node in nodes if node.exit_code), 0)
