@@ -1,7 +1,7 @@
 """The reset as a pure state machine, ticked once per control period.
 
 In this order: open the gripper, lift the tool if it is low (so that the way home doesn't sweep the
-table), home the arm, ask for the objects to be placed, and believe that only when perception has
+table; a gripper that is jammed opens afterwards), home the arm, ask for the objects to be placed, and believe that only when perception has
 seen them there afterwards. Placing is tried again; what fails for good is said in words.
 """
 
@@ -143,6 +143,7 @@ class ResetMachine:
         self._attempt = 1
         self._ticks = self._blind_ticks = 0
         self._stage = ""
+        self._jammed = False
         self._moves = ["open", "lift", "home"] if self._robot.gripper else ["lift", "home"]
 
     def tick(
@@ -198,6 +199,11 @@ class ResetMachine:
         if not self._stage or self._has_arrived(view):
             return self._next_stage(view, reference)
         if self._is_late():
+            if self._stage == "open" and not self._jammed:
+                # Something may hold the fingers, such as a block they press on: away from it.
+                self._jammed = True
+                self._moves = ["lift", "open", "home"]
+                return self._next_stage(view, reference)
             self._end("failed", f"{_FAILED[self._stage]}: {self._errors(view)}")
         return None
 
@@ -245,10 +251,13 @@ class ResetMachine:
         return np.concatenate([arm, reference[self._arm :]])
 
     def _has_arrived(self, view: ResetView) -> bool:
+        # A jammed gripper may stay where it is until it is lifted.
+        judged = slice(self._arm if self._jammed and self._stage == "lift" else None)
+        errors = np.abs(view.joint_positions - self._move.goal)[judged]
         return bool(
             self._move.remaining == 0.0
-            and (np.abs(view.joint_positions - self._move.goal) <= self._joint_tolerance).all()
-            and (np.abs(view.joint_velocities) <= _STANDING).all()
+            and (errors <= self._joint_tolerance[judged]).all()
+            and (np.abs(view.joint_velocities[judged]) <= _STANDING).all()
         )
 
     def _is_late(self) -> bool:

@@ -182,6 +182,20 @@ def test_an_arm_that_does_not_move() -> None:
     assert step.reason == "the arm did not reach home: elbow 0.12 rad off"
 
 
+def test_a_gripper_that_is_jammed_opens_after_lifting() -> None:
+    class Pressing(Scene):
+        """The fingers press on something as long as the tool is low."""
+
+        def view(self) -> View:
+            tool, _ = Kinematics(ROBOT).tool_pose(self.filter.state.positions[:6])
+            self.stuck = {"gripper": 0.028} if tool[2] < 0.05 else {}
+            return super().view()
+
+    scene = Pressing(low_pose())
+    step = run(ResetMachine(ROBOT, GRASP), scene)
+    assert step.status == "done", step.reason
+
+
 def test_a_gripper_that_does_not_open() -> None:
     scene = Scene(low_pose(), stuck={"gripper": 0.02})
     step = run(ResetMachine(ROBOT, GRASP), scene)
@@ -218,7 +232,7 @@ def test_a_robot_that_is_held_back_for_good_fails() -> None:
     scene = Scene(low_pose())
     scene.apply = lambda step: setattr(scene, "time_ns", scene.time_ns + TICK_NS)  # type: ignore[method-assign]
     step = run(ResetMachine(ROBOT, GRASP), scene)
-    assert step.reason == "the gripper did not open: gripper 0.020 m off"
+    assert step.reason.startswith("the arm did not lift: ")
 
 
 def test_a_machine_resets_again_and_again() -> None:
