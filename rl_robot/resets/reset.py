@@ -1,8 +1,9 @@
 """The reset as a pure state machine, ticked once per control period.
 
 In this order: open the gripper, lift the tool if it is low (so that the way home doesn't sweep the
-table; a gripper that is jammed opens afterwards), home the arm, ask for the objects to be placed, and believe that only when perception has
-seen them there afterwards. Placing is tried again; what fails for good is said in words.
+table; a gripper that is jammed opens afterwards), home the arm, ask for the objects to be placed,
+and believe that only when perception has seen them there afterwards. Placing is tried again; what
+fails for good is said in words.
 """
 
 import math
