@@ -1,5 +1,6 @@
 """The trainer as a process: what it says, how it ends, and what it makes of the graph's bags."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,6 +49,12 @@ def bags(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def run_with(bags: Path, folder: Path) -> Path:
+    """A run that has recorded these bags."""
+    shutil.copytree(bags, folder / "run" / "episodes")
+    return folder / "run"
+
+
 def test_it_says_how_far_it_is_and_sends_weights(bench: Any, bags: Path, tmp_path: Path) -> None:
     said: list[dict[str, str]] = []
     stages: list[str] = []
@@ -59,7 +66,7 @@ def test_it_says_how_far_it_is_and_sends_weights(bench: Any, bags: Path, tmp_pat
 
     bench.hear(topics.TRAINER_STATUS, take)
     sent = bench.collect(topics.POLICY_WEIGHTS)
-    process = bench.start("trainer", run=tmp_path / "run", bags=bags, **PLAN)
+    process = bench.start("trainer", run=run_with(bags, tmp_path), **PLAN)
     bench.until(lambda: "done" in stages)
     assert (said[-1]["milestone"], said[-1]["imitated"], said[-1]["bags"]) == ("2", "1", "5")
     assert said[-1]["updates"] == "200"
@@ -81,14 +88,14 @@ def test_it_says_how_far_it_is_and_sends_weights(bench: Any, bags: Path, tmp_pat
 def test_a_killed_trainer_goes_on(bench: Any, bags: Path, tmp_path: Path) -> None:
     said = bench.collect(topics.TRAINER_STATUS)
     plan = PLAN | {"updates_per_step": 0.1, "pretraining_updates": 10_000_000}
-    process = bench.start("trainer", run=tmp_path / "run", bags=bags, **plan)
+    process = bench.start("trainer", run=run_with(bags, tmp_path), **plan)
     checkpoint = tmp_path / "run" / "trainer" / "checkpoint.safetensors"
     bench.until(checkpoint.exists)
     bench.until(lambda: said and int(status_values(said[-1].status[0])["updates"]) > 0)
     process.kill()
     process.wait()
     said.clear()
-    bench.start("trainer", run=tmp_path / "run", bags=bags, **plan)
+    bench.start("trainer", run=tmp_path / "run", **plan)
     bench.until(lambda: said and int(status_values(said[-1].status[0])["updates"]) > 0)
     assert status_values(said[-1].status[0])["imitated"] == "1"
     assert "goes on from 3 bags" in bench.log("trainer")
