@@ -105,7 +105,7 @@ def test_nothing_is_demonstrated_or_compared_unless_asked(tmp_path: Path) -> Non
     names = [s.name for s in Curriculum(demonstrations=0, compare=False).stages(BASE, tmp_path)]
     assert names[0] == "explore 1"
     assert names[-1] == "test learned"
-    assert len(names) == 2 * 5 + 1
+    assert len(names) == 2 * Curriculum.blocks + 1
 
 
 def test_a_programme_runs_its_stages_in_order(tmp_path: Path) -> None:
