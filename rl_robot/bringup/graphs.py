@@ -64,6 +64,12 @@ def _check_bag(value: str) -> None:
         raise UserError(f"bag '{value}': no such file or folder")
 
 
+def _check_bags(value: str) -> None:
+    for name in filter(None, value.split(",")):
+        if not Path(name.strip()).exists():
+            raise UserError(f"bags '{name.strip()}': no such run or folder, as in bags:=runs/mine")
+
+
 # --- arguments -----------------------------------------------------------------------------------
 
 _ROBOT = Argument("robot", "arm", "robot by name, or the path of its YAML", check=load_robot)
@@ -400,7 +406,9 @@ TRAIN = Graph(
             "updates for each control step of exploration",
             check=_check_ratio,
         ),
-        Argument("bags", "", "bags to learn from as well: runs or folders, by comma"),
+        Argument(
+            "bags", "", "bags to learn from as well: runs or folders, by comma", check=_check_bags
+        ),
         Argument("resume", "", "name or folder of a training run to go on with"),
         Argument("offline", "false", "no robot: train on bags:= only", choices=_BOOLEANS),
         _count("updates", 5000, "offline: how many"),

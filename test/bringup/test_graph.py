@@ -180,6 +180,7 @@ def test_offline_the_trainer_is_alone(tmp_path):
         ({"resume": "nowhere"}, "there is no run"),
         ({"policy": "genius"}, "genius"),
         ({"demonstrations": "many"}, "demonstrations 'many'"),
+        ({"bags": "runs/nowhere"}, "bags 'runs/nowhere': no such run"),
     ],
 )
 def test_training_refuses_what_cannot_work(given, message, tmp_path):
