@@ -57,7 +57,8 @@ while fate is None or len(list(here.glob("*.started"))) < 8:
     time.sleep(0.02)
 sys.exit(fate)
 """
-NODES = [node.name for node in COLLECT.nodes(COLLECT.resolve({}))]
+EACH = {"processes": "each"}
+NODES = [node.name for node in COLLECT.nodes(COLLECT.resolve(EACH))]
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def start(tmp_path, monkeypatch):
     def start_file(*arguments: str, fates: dict[str, int]) -> "Launch":
         (tmp_path / "fates").write_text(json.dumps(fates))
         file = str(resource_path("launch/collect.launch.py"))
-        return Launch([sys.executable, "-c", LAUNCH, file, *arguments], tmp_path)
+        return Launch([sys.executable, "-c", LAUNCH, file, "processes:=each", *arguments], tmp_path)
 
     return start_file
 
@@ -133,7 +134,8 @@ def test_every_node_starts_with_typed_parameters_and_ends_with_the_supervisor(st
     launch = start("run:=7", "namespace:=left", fates={"supervisor": 0})
     assert launch.wait() == 0, launch.output
     assert "[perception-2]: process started" in launch.output
-    specs = {spec.name: spec for spec in COLLECT.nodes(COLLECT.resolve({"run": "7"}))}
+    given = EACH | {"run": "7", "namespace": "left"}
+    specs = {spec.name: spec for spec in COLLECT.nodes(COLLECT.resolve(given))}
     for name in NODES:
         started = json.loads((tmp_path / f"{name}.started").read_text())
         assert "__ns:=/left" in started["argv"]
@@ -141,6 +143,18 @@ def test_every_node_starts_with_typed_parameters_and_ends_with_the_supervisor(st
         (text,) = started["parameters"]
         (values,) = yaml.safe_load(text).values()
         assert values["ros__parameters"] == specs[name].parameters
+
+
+def test_nodes_that_share_a_process_keep_their_names():
+    from rl_robot.bringup.launch_ros_actions import _node
+
+    (container,) = (
+        spec for spec in COLLECT.nodes(COLLECT.resolve({"run": "x"})) if spec.name == "container"
+    )
+    action = _node(container)
+    words = [part.text for parts in action.cmd for part in parts if hasattr(part, "text")]
+    assert set(container.members) <= set(words)
+    assert not [word for word in words if "__node:=" in word]
 
 
 def test_a_supervisor_that_fails_gives_launch_a_status_that_is_not_0(start):
