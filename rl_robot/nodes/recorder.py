@@ -67,7 +67,7 @@ class RecorderNode(GraphNode):
         # Nothing here is urgent: being woken by each of some thirty messages of a control period
         # would cost more than writing them.
         self._mailboxes = {
-            name: self.mailbox(replace(topic, name=name), depth=QUEUE)
+            name: self.mailbox(replace(topic, name=name), depth=QUEUE, awaited=False)
             for name, topic in self._types.items()
         }
         self.every(0.005, self._empty_mailboxes)

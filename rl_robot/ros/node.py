@@ -51,6 +51,7 @@ class GraphNode(Node):
         if str(pace) == PACED:
             _finish_before_waking()
         self._offered: list[tuple[topics.Topic, Publisher]] = []
+        self._expected: list[Subscription] = []  # to which somebody of the session publishes
         self._unwatched: list[Subscription] = []  # behind mailboxes
         self.health: dict[str, str] = {}
         self._exit_code: int | None = None
@@ -99,11 +100,14 @@ class GraphNode(Node):
         Discovery is pairwise: that every node hears the supervisor does not mean that safety hears
         the policy, and what is said before that is lost.
         """
-        return sorted(
+        unheard = [
             publisher.topic_name
             for topic, publisher in self._offered
             if publisher.get_subscription_count() < topic.listeners(self.session_nodes)
-        )
+        ]
+        # A node that was started again is not yet known to those who count its predecessor still.
+        unsaid = [one.topic_name for one in self._expected if not one.get_publisher_count()]
+        return sorted({*unheard, *unsaid})
 
     def listen(
         self,
@@ -112,13 +116,17 @@ class GraphNode(Node):
         *,
         depth: int = 1,
         raw: bool = False,
+        awaited: bool = True,
         **parts: str,
     ) -> Subscription:
-        """Subscribe to a topic of the table; depth 1 keeps only the newest message."""
+        """Subscribe to a topic of the table; depth 1 keeps only the newest message.
+
+        A session goes on when this node knows who says it, unless it is not `awaited`.
+        """
         events = SubscriptionEventCallbacks(
             incompatible_qos=lambda _: self.problem(f"{topic.name}: a publisher's QoS is refused")
         )
-        return self.create_subscription(
+        subscription = self.create_subscription(
             topic.type,
             topic.named(**parts),
             callback,
@@ -126,15 +134,22 @@ class GraphNode(Node):
             event_callbacks=events,
             raw=raw,
         )
+        if awaited and topic.said_by(self.session_nodes):
+            self._expected.append(subscription)
+        return subscription
 
     @property
     def subscriptions(self) -> Iterator[Subscription]:
         """The subscriptions that the executor looks after, which asks for them here."""
         return (one for one in super().subscriptions if one not in self._unwatched)
 
-    def mailbox(self, topic: topics.Topic, *, depth: int, **parts: str) -> Mailbox:
+    def mailbox(
+        self, topic: topics.Topic, *, depth: int, awaited: bool = True, **parts: str
+    ) -> Mailbox:
         """Subscribe to a topic of the table without being woken by it."""
-        subscription = self.listen(topic, _never_called, depth=depth, raw=True, **parts)
+        subscription = self.listen(
+            topic, _never_called, depth=depth, raw=True, awaited=awaited, **parts
+        )
         self._unwatched.append(subscription)
         return Mailbox(subscription)
 

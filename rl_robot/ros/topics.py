@@ -76,6 +76,11 @@ class Topic:
         known = {*self.subscribers.split(", "), *(["recorder"] if self.recorded else [])}
         return sum(node in known for node in nodes)
 
+    def said_by(self, nodes: Sequence[str]) -> bool:
+        """Whether a node of the session publishes it; not the trainer, who may come and go."""
+        known = {*self.publisher.split(", "), self.publisher.split(" or ")[0]} - {"trainer"}
+        return any(node in known for node in nodes)
+
     def matches(self, name: str) -> bool:
         """Whether a topic's name is this row's; an interface's may be any, so it matches none."""
         if self.name == "<interface>":
