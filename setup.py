@@ -69,6 +69,7 @@ setup(
         "opencv-python",
         "pyyaml",
         "rosbags",
+        "ruckig",
         "safetensors",
         "scipy",
         "tensorboard",
