@@ -34,6 +34,13 @@ def test_arm_loads_with_joints_in_the_conventional_order(arm: Robot) -> None:
     )
 
 
+def test_the_second_arm_is_redundant_and_its_limits_are_binding() -> None:
+    arm7 = load_robot("arm7")
+    assert len(arm7.arm_joints) == 7
+    for joint in arm7.joints:  # the jerk limit decides how long full acceleration takes to build up
+        assert joint.acceleration / joint.jerk >= 0.02, joint.name
+
+
 def test_camera_pose_and_matrix_agree_with_their_parts(arm: Robot) -> None:
     camera = arm.camera("camera")
     assert np.allclose(camera.pose[:3, :3] @ camera.pose[:3, :3].T, np.eye(3))
@@ -60,7 +67,7 @@ def test_a_users_own_robot_loads_from_its_path() -> None:
 
 
 def test_unknown_names_are_refused_with_the_valid_ones(arm: Robot) -> None:
-    with pytest.raises(UserError, match="unknown robot 'amr': give one of arm"):
+    with pytest.raises(UserError, match="unknown robot 'amr': give one of arm, arm7"):
         load_robot("amr")
     with pytest.raises(UserError, match="no joint elbo; it has shoulder_pan"):
         arm.joint("elbo")
@@ -70,8 +77,9 @@ def test_unknown_names_are_refused_with_the_valid_ones(arm: Robot) -> None:
         arm.interface("legs")
 
 
-def test_inertias_are_those_of_the_collision_primitives() -> None:
-    links = ET.parse(resource_path("urdf/arm.urdf")).getroot().findall("link")
+@pytest.mark.parametrize(("name", "solid"), [("arm", 10), ("arm7", 11)])
+def test_inertias_are_those_of_the_collision_primitives(name: str, solid: int) -> None:
+    links = ET.parse(resource_path(f"urdf/{name}.urdf")).getroot().findall("link")
     checked = 0
     for link in links:
         inertial, collision = link.find("inertial"), link.find("collision")
@@ -89,7 +97,7 @@ def test_inertias_are_those_of_the_collision_primitives() -> None:
         assert np.allclose(found, expected, rtol=1e-6), link.get("name")
         assert inertia["ixy"] == inertia["ixz"] == inertia["iyz"] == 0.0
         checked += 1
-    assert checked == 10
+    assert checked == solid
 
 
 def _attributes(element: ET.Element, tag: str) -> dict[str, str]:

@@ -13,9 +13,9 @@ from rl_robot.robots.kinematics import Kinematics, pointing_down, rotation_vecto
 HERE = Path(__file__).parent
 
 
-@pytest.fixture(scope="module")
-def arm() -> Robot:
-    return load_robot("arm")
+@pytest.fixture(scope="module", params=["arm", "arm7"])
+def arm(request: pytest.FixtureRequest) -> Robot:
+    return load_robot(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +23,12 @@ def kinematics(arm: Robot) -> Kinematics:
     return Kinematics(arm)
 
 
+def home(arm: Robot) -> np.ndarray:
+    return arm.home_positions[: len(arm.arm_joints)]
+
+
 def test_home_is_where_the_yaml_says(arm: Robot, kinematics: Kinematics) -> None:
-    position, rotation = kinematics.tool_pose(arm.home_positions[:6])
+    position, rotation = kinematics.tool_pose(home(arm))
     assert np.allclose(position, [0.32, 0.0, 0.25], atol=1e-5)
     assert np.allclose(rotation, pointing_down(0.0), atol=1e-4)
 
@@ -33,9 +37,9 @@ def test_jacobian_agrees_with_finite_differences(arm: Robot, kinematics: Kinemat
     random = np.random.default_rng(0)
     half = 1e-6
     for _ in range(10):
-        q = random.uniform(arm.lower, arm.upper)[:6]
+        q = random.uniform(arm.lower, arm.upper)[: len(arm.arm_joints)]
         jacobian = kinematics.jacobian(q)
-        for joint, unit in enumerate(np.eye(6)):
+        for joint, unit in enumerate(np.eye(len(q))):
             ahead, turned_ahead = kinematics.tool_pose(q + half * unit)
             behind, turned_behind = kinematics.tool_pose(q - half * unit)
             linear = (ahead - behind) / (2 * half)
@@ -44,10 +48,10 @@ def test_jacobian_agrees_with_finite_differences(arm: Robot, kinematics: Kinemat
 
 
 def test_results_do_not_change_afterwards(arm: Robot, kinematics: Kinematics) -> None:
-    position, rotation = kinematics.tool_pose(arm.home_positions[:6])
-    jacobian = kinematics.jacobian(arm.home_positions[:6])
+    position, rotation = kinematics.tool_pose(home(arm))
+    jacobian = kinematics.jacobian(home(arm))
     kept = position.copy(), rotation.copy(), jacobian.copy()
-    kinematics.jacobian(np.ones(6))
+    kinematics.jacobian(np.ones(len(arm.arm_joints)))
     for value, copy in zip((position, rotation, jacobian), kept, strict=True):
         assert np.array_equal(value, copy)
 
@@ -59,8 +63,8 @@ def test_inverse_kinematics_reaches_the_whole_workspace(arm: Robot, kinematics: 
         position, rotation = kinematics.tool_pose(q)
         assert np.allclose(position, [x, y, z], atol=2e-5)
         assert np.allclose(rotation, pointing_down(yaw), atol=2e-4)
-        assert np.all(arm.lower[:6] <= q)
-        assert np.all(q <= arm.upper[:6])
+        assert np.all(arm.lower[: len(q)] <= q)
+        assert np.all(q <= arm.upper[: len(q)])
 
 
 def test_inverse_kinematics_says_what_it_cannot_reach(kinematics: Kinematics) -> None:
