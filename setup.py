@@ -10,6 +10,7 @@ PACKAGE = "rl_robot"
 NODES = (
     "camera",
     "container",
+    "faults",
     "perception",
     "player",
     "policy",

@@ -8,14 +8,19 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rl_robot.bringup.graph import Argument, Graph, NodeSpec, Value
 from rl_robot.errors import UserError
 from rl_robot.experience.runs import RunFolder
+from rl_robot.faults.plan import FOLDER, NO_FAULTS, load_plan
 from rl_robot.policies import load_policy
 from rl_robot.robots.description import load_robot
 from rl_robot.ros.pace import parse_pace
 from rl_robot.tasks import SPLITS, load_task
+
+if TYPE_CHECKING:
+    from rl_robot.ros.relays import Relay
 
 # Paced, these work one after the other within a tick.
 MEMBERS = ("simulator", "perception", "policy", "safety", "reward", "reset")
@@ -70,6 +75,11 @@ def _check_bags(value: str) -> None:
             raise UserError(f"bags '{name.strip()}': no such run or folder, as in bags:=runs/mine")
 
 
+def _check_faults(value: str) -> None:
+    if value != NO_FAULTS:
+        load_plan(value)
+
+
 # --- arguments -----------------------------------------------------------------------------------
 
 _ROBOT = Argument("robot", "arm", "robot by name, or the path of its YAML", check=load_robot)
@@ -107,6 +117,12 @@ _ROBOT_ARGUMENTS = (
         "one (the nodes of a tick share one), each, or auto: one when paced",
         choices=("auto", "one", "each"),
     ),
+    Argument(
+        "faults",
+        NO_FAULTS,
+        f"what goes wrong with which topics: a file in {FOLDER} by name, or your own by path.yaml",
+        check=_check_faults,
+    ),
 )
 
 
@@ -140,6 +156,7 @@ def _check_session(values: Mapping[str, str]) -> None:
     elif values["camera"]:
         raise UserError("camera is for a real robot: give simulator:=none as well, or no camera")
     load_policy(values["policy"], load_task(values["task"]), load_robot(values["robot"]))
+    _check_relays(values)
 
 
 def _make_run(values: dict[str, str]) -> dict[str, str]:
@@ -197,6 +214,7 @@ def _graph_of_session(
     joint_states = load_robot(values["robot"]).joint_state_topic
     if joint_states != "joint_states":
         remappings["joint_states"] = joint_states
+    faulty = values["faults"] != NO_FAULTS
 
     def node(
         name: str, further: Mapping[str, Value] = {}, *, required: bool = False, **own: Value
@@ -226,6 +244,7 @@ def _graph_of_session(
         node("reset"),
         *([node("recorder", run=run)] if record else []),
         *([] if trainer is None else [node("trainer", trainer, run=run, seed=seed)]),
+        *([node("faults", faults=values["faults"], seed=seed)] if faulty else []),
     ]
     supervisor = node(
         "supervisor",
@@ -237,7 +256,7 @@ def _graph_of_session(
         record=record,
         arguments=json.dumps(dict(values)),
     )
-    acquainted = _acquainted([*nodes, supervisor])
+    acquainted = _acquainted(_relayed([*nodes, supervisor], values))
     together = values["processes"] == "one" or (
         values["processes"] == "auto" and parse_pace(values["pace"]) is None
     )
@@ -247,20 +266,69 @@ def _graph_of_session(
 def _contained(nodes: list[NodeSpec]) -> list[NodeSpec]:
     """Put the nodes of a tick into one process.
 
-    They share their parameters too: a node takes those that it knows, and none has two meanings.
+    They share their parameters and remappings too: a node takes those that it knows, and none has
+    two meanings.
     """
     inside = [spec for spec in nodes if spec.executable in MEMBERS]
     parameters: dict[str, Value] = {}
+    remappings: dict[str, str] = {}
     for spec in inside:
         parameters |= spec.parameters
+        remappings |= spec.remappings
+    # Those for one node come first again.
+    remappings = dict(sorted(remappings.items(), key=lambda rule: ":" not in rule[0]))
     container = replace(
         inside[0],
         executable="container",
         name="container",
         parameters=parameters,
+        remappings=remappings,
         members=tuple(spec.executable for spec in inside),
     )
     return [container, *(spec for spec in nodes if spec not in inside)]
+
+
+def _relays(values: Mapping[str, str]) -> "list[Relay]":
+    """Return the topics that pass the faults node."""
+    if values["faults"] == NO_FAULTS:
+        return []
+    # Here, because the types of all messages take a while to import.
+    from rl_robot.ros.relays import find_relays
+
+    robot, task = load_robot(values["robot"]), load_task(values["task"])
+    return find_relays(load_plan(values["faults"]), robot, task)
+
+
+def _check_relays(values: Mapping[str, str]) -> None:
+    """Refuse faults that can't happen, and those that would reach a real robot."""
+    real = values["simulator"] == "none"
+    commands = [interface.topic for interface in load_robot(values["robot"]).interfaces]
+    for relay in _relays(values):
+        if real and relay.name in commands:
+            raise UserError(
+                f"faults: {relay.name} is what moves the robot: its faults are for simulation"
+            )
+
+
+def _relayed(nodes: list[NodeSpec], values: Mapping[str, str]) -> list[NodeSpec]:
+    """Have the publishers of topics that pass the faults node speak to that node alone.
+
+    The rules hold for one node each: in one process the topic's readers must not follow them.
+
+    Raises:
+        UserError: nobody in this session publishes such a topic.
+    """
+    rules: dict[str, dict[str, str]] = {}
+    for relay in _relays(values):
+        publishers = relay.publishers([spec.name for spec in nodes])
+        if not publishers:
+            raise UserError(f"faults: no node of this session publishes {relay.name}")
+        for name in publishers:
+            rules.setdefault(name, {})[f"{name}:{relay.name}"] = relay.source
+    # Before the others: the first rule that fits a name is the one that counts.
+    return [
+        replace(spec, remappings=rules.get(spec.name, {}) | dict(spec.remappings)) for spec in nodes
+    ]
 
 
 def _acquainted(nodes: list[NodeSpec]) -> list[NodeSpec]:

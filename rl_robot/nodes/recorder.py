@@ -177,14 +177,8 @@ class RecorderNode(GraphNode):
 
 def recorded_topics(robot: Robot, task: Task) -> dict[str, topics.Topic]:
     """Return the topics of the graph that a bag holds, name -> row of the table."""
-    cameras = [camera.name for camera in robot.cameras]
-    recorded: dict[str, topics.Topic] = {}
-    for topic in topics.TOPICS:
-        if topic.recorded and "<interface>" not in topic.name:
-            recorded |= dict.fromkeys(topic.expanded(camera=cameras, object=task.objects), topic)
-    for interface in robot.interfaces:
-        recorded[interface.topic] = topics.INTERFACES[interface.type]
-    return recorded
+    named = topics.named_topics(robot, task)
+    return {name: topic for name, topic in named.items() if topic.recorded}
 
 
 def topic_type(topic: topics.Topic) -> str:

@@ -103,11 +103,16 @@ class GraphNode(Node):
         unheard = [
             publisher.topic_name
             for topic, publisher in self._offered
-            if publisher.get_subscription_count() < topic.listeners(self.session_nodes)
+            if publisher.get_subscription_count() < self._listeners(topic, publisher)
         ]
         # A node that was started again is not yet known to those who count its predecessor still.
         unsaid = [one.topic_name for one in self._expected if not one.get_publisher_count()]
         return sorted({*unheard, *unsaid})
+
+    def _listeners(self, topic: topics.Topic, publisher: Publisher) -> int:
+        """Count the nodes of the session that are to hear a publisher of this node."""
+        relayed = publisher.topic_name.endswith(topics.FAULTLESS)  # heard by the faults node alone
+        return 1 if relayed else topic.listeners(self.session_nodes)
 
     def listen(
         self,

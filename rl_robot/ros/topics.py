@@ -17,6 +17,12 @@ from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Bool, Float64MultiArray, String, UInt8MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
+from rl_robot.robots.description import Robot
+from rl_robot.tasks import Task
+
+# What is added to a topic's name for its real publisher when its messages pass the faults node.
+FAULTLESS = "/faultless"
+
 
 @dataclass(frozen=True)
 class Quality:
@@ -328,3 +334,13 @@ INTERFACES = {
     "trajectory_msgs/msg/JointTrajectory": TRAJECTORY_INTERFACE,
     "std_msgs/msg/Float64MultiArray": ARRAY_INTERFACE,
 }
+
+
+def named_topics(robot: Robot, task: Task) -> dict[str, Topic]:
+    """Return the topics of a robot's graph by name, each with its row of the table."""
+    cameras = [camera.name for camera in robot.cameras]
+    named: dict[str, Topic] = {}
+    for topic in TOPICS:
+        if "<interface>" not in topic.name:
+            named |= dict.fromkeys(topic.expanded(camera=cameras, object=task.objects), topic)
+    return named | {one.topic: INTERFACES[one.type] for one in robot.interfaces}
