@@ -20,7 +20,7 @@ from rl_robot.robots.description import load_robot
 from rl_robot.safety.filter import SafetyFilter
 from rl_robot.simulation.simulator import Simulator
 from rl_robot.simulation.world import load_scene
-from rl_robot.tasks import Observation, Start, flat_size, flatten, load_task
+from rl_robot.tasks import Observation, Start, Task, flat_size, flatten, load_task
 
 FlatObservation = npt.NDArray[np.float32]
 
@@ -32,7 +32,7 @@ class RobotEnv(gymnasium.Env[FlatObservation, npt.NDArray[np.float32]]):
 
     ``reset`` takes ``options={"split": "test", "index": 3}``; by default it draws a training
     start. ``info`` holds the named ``observation``, the ``start``, and after a step the executed
-    action, the reward's terms, success and the safety filter's interventions.
+    action and joint path (H, n), the reward's terms, success and the safety filter's interventions.
     """
 
     # as Gymnasium declares it
@@ -40,14 +40,18 @@ class RobotEnv(gymnasium.Env[FlatObservation, npt.NDArray[np.float32]]):
 
     def __init__(
         self,
-        task: str = "grasp",
+        task: str | Task = "grasp",
         robot: str = "arm",
         perception: str = "camera",
         render_mode: str | None = None,
     ) -> None:
         """Build the world.
 
-        ``perception``: "camera" finds the objects in rendered images, "truth" asks the simulator.
+        Args:
+            task: by name, or made already.
+            robot: by name, or the path of its YAML.
+            perception: "camera" finds the objects in rendered images, "truth" asks the simulator.
+            render_mode: "rgb_array" for what the robot's camera sees.
 
         Raises:
             UserError: an unknown task, robot, or perception, or a robot without the camera or
@@ -55,7 +59,7 @@ class RobotEnv(gymnasium.Env[FlatObservation, npt.NDArray[np.float32]]):
         """
         if perception not in PERCEPTIONS:
             raise UserError(f"unknown perception {perception!r}: expected camera or truth")
-        self.task = load_task(task)
+        self.task = task if isinstance(task, Task) else load_task(task)
         self.robot = load_robot(robot)
         if not self.robot.cameras:
             raise UserError(f"robot {self.robot.name} has no camera: list one in its YAML")
@@ -113,6 +117,7 @@ class RobotEnv(gymnasium.Env[FlatObservation, npt.NDArray[np.float32]]):
         info = {
             "observation": observation,
             "executed": executed,
+            "path": safe.motion.positions,
             "reward_terms": reward.terms,
             "success": reward.success,
             "interventions": safe.interventions,

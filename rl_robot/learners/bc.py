@@ -26,6 +26,7 @@ from rl_robot.learners.learner import (
     unpack,
 )
 from rl_robot.policies.network import Actor, NetworkPolicy
+from rl_robot.policies.policy import PolicySpec
 from rl_robot.robots.description import Robot
 from rl_robot.tasks import Task, flat_size
 
@@ -72,7 +73,8 @@ class BehaviorCloning:
 
     def policy(self, version: int) -> NetworkPolicy:
         """Return the policy as it is now, with weights of its own."""
-        return network_policy(self._task, self._robot, self._actor, self.config, self.name, version)
+        spec = PolicySpec.of(self._task, self._robot, version, self.name)
+        return network_policy(spec, self._actor, self.config)
 
     def explorer(self, version: int) -> NetworkPolicy:
         """Return the same as ``policy``: imitation has nothing to explore for."""

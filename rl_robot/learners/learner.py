@@ -10,7 +10,6 @@ from torch import nn
 from rl_robot.experience.replay import Batch, Replay
 from rl_robot.policies.network import NetworkPolicy
 from rl_robot.policies.policy import PolicySpec
-from rl_robot.robots.description import Robot
 from rl_robot.tasks import Task, flat_size
 
 # Scalars without gradient; read with float(), which costs time, only when they are wanted.
@@ -97,11 +96,8 @@ def seeded(seed: int, make: Callable[[], Module]) -> Module:
         return make()
 
 
-def network_policy(
-    task: Task, robot: Robot, actor: nn.Module, config: LearnerConfig, learner: str, version: int
-) -> NetworkPolicy:
+def network_policy(spec: PolicySpec, actor: nn.Module, config: LearnerConfig) -> NetworkPolicy:
     """Return a policy with a copy of the weights of ``actor``."""
-    spec = PolicySpec.of(task, robot, version, learner)
     policy = NetworkPolicy(spec, config.hidden)
     policy.actor.load_state_dict(actor.state_dict())
     return policy

@@ -6,13 +6,14 @@ demonstrated actions that the critics think better than the policy's own (Nair e
 """
 
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from rl_robot.errors import UserError
 from rl_robot.experience.replay import Batch
 from rl_robot.learners.learner import (
     LearnerConfig,
@@ -23,7 +24,9 @@ from rl_robot.learners.learner import (
     seeded,
     unpack,
 )
+from rl_robot.policies.low_pass import LowPass, low_pass_gains
 from rl_robot.policies.network import Actor, NetworkPolicy, encode
+from rl_robot.policies.policy import PolicySpec
 from rl_robot.robots.description import Robot
 from rl_robot.tasks import Task, flat_size
 
@@ -40,6 +43,8 @@ class SacConfig(LearnerConfig):
         target_entropy: per action component, in nats, what the temperature is tuned for.
         imitation_weight: of the squared distance to better demonstrated actions.
         average_rate: how fast the averaged actor follows, per update of the actor.
+        noise_correlation: of the exploration, as in `PolicySpec`.
+        action_cutoff: Hz, of the low-pass on the policy's actions; 0 for none.
     """
 
     critics: int = 2
@@ -50,6 +55,15 @@ class SacConfig(LearnerConfig):
     target_entropy: float = -0.5
     imitation_weight: float = 0.1
     average_rate: float = 0.005
+    noise_correlation: float = PolicySpec.noise_correlation
+    action_cutoff: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.noise_correlation < 1.0:
+            raise UserError(
+                f"noise_correlation {self.noise_correlation}: expected a part of the noise, 0 "
+                "(white) or more and below 1"
+            )
 
 
 class Critics(nn.Module):
@@ -83,9 +97,18 @@ class Sac:
     name = "sac"
 
     def __init__(self, task: Task, robot: Robot, config: SacConfig, *, seed: int = 0) -> None:
-        """Make a learner with fresh weights that depend on ``seed`` alone."""
+        """Make a learner with fresh weights that depend on ``seed`` alone.
+
+        Raises:
+            UserError: ``task`` can't have the low-pass asked for.
+        """
         self.config = config
-        self._task, self._robot = task, robot
+        self._spec = replace(
+            PolicySpec.of(task, robot, learner=self.name),
+            noise_correlation=config.noise_correlation,
+            low_pass=low_pass_gains(task, config.action_cutoff),
+        )
+        self._low_pass = LowPass(self._spec)
         observed, acted = flat_size(task.observation_spec), len(task.action_names)
         self._actor = seeded(seed, lambda: Actor(observed, acted, config.hidden))
         self._critics = seeded(
@@ -157,12 +180,13 @@ class Sac:
     def _update_actor(self, batch: Batch, values: torch.Tensor) -> None:
         """Make actions of higher value likelier; ``values`` (B,): of the batch's own actions."""
         mean, log_std = self._actor(batch.observations)
-        actions, log_probability = self._sample(mean, log_std)
+        actions, log_probability = self._sample(mean, log_std, batch.observations)
         own = self._critics(batch.observations, actions).amin(0)
         temperature = self._log_temperature.exp()
         improve = (temperature.detach() * log_probability - own).mean()
         better = batch.demonstration & (values > own.detach())
-        distance = (torch.tanh(mean) - batch.actions).square().sum(1)
+        deterministic = self._low_pass(torch.tanh(mean), batch.observations)
+        distance = (deterministic - batch.actions).square().sum(1)
         imitate = (distance * better).mean()
         tune = -temperature * (log_probability.detach().mean() + self._target_entropy)
         loss = improve + self.config.imitation_weight * imitate + tune
@@ -179,15 +203,17 @@ class Sac:
         }
 
     def _act(self, observations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return self._sample(*self._actor(observations))
+        mean, log_std = self._actor(observations)
+        return self._sample(mean, log_std, observations)
 
     def _sample(
-        self, mean: torch.Tensor, log_std: torch.Tensor
+        self, mean: torch.Tensor, log_std: torch.Tensor, observations: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return actions (B, A) drawn from the policy and their log probability densities (B,).
 
-        Binary components are -1 or 1, as they will have been executed: the critics know no others.
-        Their gradient passes straight through (Bengio et al., 2013).
+        The densities are those before the low-pass, which changes them by a constant factor. Binary
+        components are -1 or 1, as they will have been executed: the critics know no others. Their
+        gradient passes straight through (Bengio et al., 2013).
         """
         noise = torch.randn(mean.shape, generator=self._generator)
         before = mean + log_std.exp() * noise
@@ -197,10 +223,10 @@ class Sac:
         actions = torch.tanh(before)
         rounded = torch.where(actions > 0.0, 1.0, -1.0)
         actions = torch.where(self._binary, actions + (rounded - actions).detach(), actions)
-        return actions, (gaussian - squashing).sum(1)
+        return self._low_pass(actions, observations), (gaussian - squashing).sum(1)
 
     def _network_policy(self, actor: Actor, version: int) -> NetworkPolicy:
-        return network_policy(self._task, self._robot, actor, self.config, self.name, version)
+        return network_policy(replace(self._spec, version=version), actor, self.config)
 
     def _parts(self) -> dict[str, Part]:
         return {

@@ -19,6 +19,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 from rl_robot.errors import UserError
+from rl_robot.policies.low_pass import LowPass
 from rl_robot.policies.policy import Action, PolicySpec
 from rl_robot.tasks import flat_size, flatten
 
@@ -34,10 +35,6 @@ _MALFORMED = (
     TypeError,
     ValueError,
 )
-
-# Part of the exploration noise that stays from one control step to the next. At 10 steps per second
-# the noise is correlated over 0.3 s: smooth enough for a real arm, and it gets somewhere.
-_SMOOTHNESS = 0.7
 
 
 def encode(observations: torch.Tensor) -> torch.Tensor:
@@ -70,10 +67,11 @@ class Actor(nn.Module):
 
 
 class NetworkPolicy:
-    """Acts by an ``Actor``: its mean, or a sample when exploring.
+    """Acts by an ``Actor``: its mean, or a sample when exploring, through the spec's low-pass.
 
     Samples are smooth in time (Korenkevych et al., 2019; Eberhard et al., 2023): each by itself is
-    distributed as the actor says, but the noise behind them is an autoregressive process.
+    distributed as the actor says, but the noise behind them is an autoregressive process of the
+    spec's ``noise_correlation``.
     """
 
     def __init__(self, spec: PolicySpec, hidden: tuple[int, ...] = (128, 128)) -> None:
@@ -81,6 +79,7 @@ class NetworkPolicy:
         self.spec = spec
         self.hidden = hidden
         self.actor = Actor(flat_size(spec.observation), len(spec.action_names), hidden)
+        self._low_pass = LowPass(spec)
         self._generator = torch.Generator()
         self.reset(0)
 
@@ -92,13 +91,13 @@ class NetworkPolicy:
     @torch.inference_mode()
     def act(self, observation: Mapping[str, npt.NDArray[np.float32]], *, explore: bool) -> Action:
         """Return the action (5,) in [-1, 1] for named observations."""
-        flat = torch.from_numpy(flatten(self.spec.observation, observation))
-        mean, log_std = self.actor(flat[None])
+        flat = torch.from_numpy(flatten(self.spec.observation, observation))[None]
+        mean, log_std = self.actor(flat)
         if explore:
             mean = mean + log_std.exp() * self._noise
-            fresh = math.sqrt(1.0 - _SMOOTHNESS**2) * self._normal()
-            self._noise = _SMOOTHNESS * self._noise + fresh
-        action: Action = torch.tanh(mean)[0].numpy()
+            kept = self.spec.noise_correlation
+            self._noise = kept * self._noise + math.sqrt(1.0 - kept**2) * self._normal()
+        action: Action = self._low_pass(torch.tanh(mean), flat)[0].numpy()
         return action
 
     def to_bytes(self) -> bytes:
@@ -160,6 +159,7 @@ class NetworkPolicy:
     def adopt(self, other: "NetworkPolicy") -> None:
         """Act by the weights of another policy from now on, sharing them."""
         self.spec, self.hidden, self.actor = other.spec, other.hidden, other.actor
+        self._low_pass = other._low_pass
 
     def with_version(self, version: int) -> "NetworkPolicy":
         """Return this policy under another version, sharing its weights."""

@@ -96,7 +96,10 @@ class Grasp(Task):
         return {name: np.array(value, dtype=np.float32) for name, value in values.items()}
 
     def reward(self, memory: Memory, snapshot: Snapshot, action: npt.NDArray[np.float32]) -> Reward:
-        """Charge for time, less the nearer the grasp is to done; pay 1 for success, which ends."""
+        """Charge for time, less the nearer the grasp is to done, and for jerk; pay 1 for success.
+
+        Success ends the episode.
+        """
         held = self._held(snapshot, action)
         distance = float(
             np.linalg.norm(snapshot.objects["block"].position - snapshot.tool_position)
@@ -108,6 +111,7 @@ class Grasp(Task):
         success = memory.streak >= self.success_steps
         terms = {
             "time": -0.1,
+            "jerk": self.jerk_charge(memory, action),
             # the hand hides a held block, whose pose is then old
             "reach": 0.025 * (1.0 if held else closeness(distance, 0.1)),
             "grasp": 0.025 * held,

@@ -60,10 +60,18 @@ class Reach(Task):
         return {name: np.array(value, dtype=np.float32) for name, value in values.items()}
 
     def reward(self, memory: Memory, snapshot: Snapshot, action: npt.NDArray[np.float32]) -> Reward:
-        """Charge for time, less the nearer the goal is; pay 1 for success, which ends."""
+        """Charge for time, less the nearer the goal is, and for jerk; pay 1 for success.
+
+        Success ends the episode.
+        """
         assert snapshot.goal is not None
         distance = float(np.linalg.norm(snapshot.goal - snapshot.tool_position))
         memory.streak = memory.streak + 1 if distance <= self.tolerance else 0
         success = memory.streak >= self.success_steps
-        terms = {"time": -0.1, "reach": 0.1 * closeness(distance, 0.1), "success": 1.0 * success}
+        terms = {
+            "time": -0.1,
+            "jerk": self.jerk_charge(memory, action),
+            "reach": 0.1 * closeness(distance, 0.1),
+            "success": 1.0 * success,
+        }
         return Reward(terms=terms, success=success, terminated=success)

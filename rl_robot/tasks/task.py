@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from rl_robot.errors import UserError
 from rl_robot.experience.alignment import Snapshot
+from rl_robot.rewards import squared_jerk
 from rl_robot.robots.cartesian import CartesianAction
 from rl_robot.robots.description import Robot
 
@@ -22,6 +23,7 @@ HISTORY = 2  # executed actions that an observation holds
 SPLITS = ("train", "validation", "test")
 _SPLIT_OF_CELL = ("test", "validation") + ("train",) * 8
 _CELL = 0.01  # m
+_REST = np.zeros(1, np.float32)  # of any number of components
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,15 @@ class Reward:
 
 @dataclass
 class Memory:
-    """What the reward remembers within an episode: for how many steps success has lasted."""
+    """What the reward remembers within an episode, at first of a robot at rest.
+
+    Attributes:
+        streak: for how many steps success has lasted.
+        moved: the tool's velocities in the last two steps, as components of the action.
+    """
 
     streak: int = 0
+    moved: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] = (_REST, _REST)
 
 
 @dataclass(frozen=True)
@@ -110,6 +118,7 @@ class Task(ABC):
         objects: names of the objects whose poses the task needs from perception.
         has_goal: whether the observation holds a goal.
         weak_script: the parameters of the ``weak_script`` policy.
+        jerk_weight: what `jerk_charge` charges for a squared jerk of 1.
     """
 
     name: str
@@ -126,6 +135,7 @@ class Task(ABC):
     start_area: Box = ((0.30, -0.10), (0.50, 0.10))
     success_steps: int = 3
     weak_script: ScriptStrength = field(default_factory=ScriptStrength)
+    jerk_weight: float = 0.0
 
     @property
     def action_names(self) -> tuple[str, ...]:
@@ -166,6 +176,17 @@ class Task(ABC):
     @abstractmethod
     def reward(self, memory: Memory, snapshot: Snapshot, action: npt.NDArray[np.float32]) -> Reward:
         """Judge the state that the executed ``action`` (5,) led to; advances ``memory``."""
+
+    def jerk_charge(self, memory: Memory, action: npt.NDArray[np.float32]) -> float:
+        """Return what the jerk of the executed ``action`` (5,) costs; advances ``memory``.
+
+        It is the squared jerk of the tool's motion, yaw included, in units of the top speed per
+        control period squared (`squared_jerk`), times ``jerk_weight``, and negative.
+        """
+        moving = action[~np.array(self.binary_actions)]
+        before, last = memory.moved
+        memory.moved = (last, moving)
+        return 0.0 - self.jerk_weight * squared_jerk(before, last, moving)
 
     def new_memory(self) -> Memory:
         """Return the reward's memory for a new episode."""

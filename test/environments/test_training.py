@@ -1,11 +1,12 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from rl_robot.environments.robot_env import RobotEnv
-from rl_robot.environments.rollout import EpisodeResult
+from rl_robot.environments.rollout import EpisodeResult, mean_squared_jerk
 from rl_robot.environments.training import Training, run_episodes, time_ratio
 from rl_robot.learners import make_learner
 from rl_robot.policies import load_policy
@@ -78,8 +79,23 @@ def test_training_repeats_under_its_seed(reach, demonstrations):
     assert not torch.equal(first["critics.weights.0"], other["critics.weights.0"])
 
 
+def test_the_jerk_of_a_path_is_its_third_derivative():
+    times = 0.02 * np.arange(12.0)
+    path = np.stack([4.0 * times**3, times**2], axis=1)  # jerks 24 and 0
+    assert mean_squared_jerk(path, 0.02) == pytest.approx(288.0)
+    assert mean_squared_jerk(path[:, 1:], 0.02) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_an_episode_says_how_jerky_it_was(reach):
+    still, weak, shaky = (
+        run_episodes(reach, load_policy(name, reach.task, reach.robot), "test", [0])[0].squared_jerk
+        for name in ("script", "weak_script", "random")
+    )
+    assert 0.0 < still < weak < shaky
+
+
 def test_times_are_compared_where_both_succeed(demonstrations):
-    done = EpisodeResult(Start({}), True, 10, 0.0, demonstrations[0])
+    done = EpisodeResult(Start({}), True, 10, 0.0, 0.0, demonstrations[0])
     failed = replace(done, success=False, steps=60)
     slow = replace(done, steps=30)
     assert time_ratio([done, done, failed], [slow, failed, done]) == pytest.approx(1 / 3)

@@ -11,6 +11,7 @@ from rl_robot.experience.replay import Batch
 from rl_robot.learners import make_learner
 from rl_robot.learners.sac import Critics
 from rl_robot.policies.network import NetworkPolicy
+from rl_robot.policies.policy import PolicySpec
 from rl_robot.robots.description import load_robot
 from rl_robot.tasks import Grasp, Reach, flat_size
 
@@ -72,6 +73,27 @@ def test_the_policy_comes_to_the_action_that_pays(sign):
     with torch.no_grad():
         mean, _ = learner.policy(1).actor(batch().observations)
     assert bool((sign * torch.tanh(mean[:, 0]) > 0.8).all())
+
+
+def test_what_is_valued_is_what_the_low_pass_lets_through():
+    learner = sac(action_cutoff=0.5)
+    policy = learner.policy(1)
+    assert policy.spec.low_pass == pytest.approx((1 - np.exp(-0.1 * np.pi),) * 4 + (1.0,))
+    seen = batch()
+    with torch.no_grad():
+        actions, _ = learner._act(seen.observations)
+    last = seen.observations[:, -A:]  # reach observes its history last
+    assert float((actions - last)[:, :4].abs().max()) <= 2.0 * policy.spec.low_pass[0] + 1e-6
+    assert set(actions[:, 4].tolist()) == {-1.0, 1.0}
+
+
+def test_the_exploration_is_as_correlated_as_asked_for():
+    assert sac().policy(0).spec.noise_correlation == PolicySpec.noise_correlation
+    assert sac(noise_correlation=0.0).explorer(0).spec.noise_correlation == 0.0
+    with pytest.raises(UserError, match=r"noise_correlation 1\.0.*below 1"):
+        sac(noise_correlation=1.0)
+    with pytest.raises(UserError, match="action_cutoff -1"):
+        sac(action_cutoff=-1.0)
 
 
 def test_only_demonstrated_actions_are_imitated_and_only_better_ones():

@@ -1,5 +1,7 @@
 """Exploration noise is smooth in time and yet, at each time, distributed as the actor says."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -12,9 +14,10 @@ TASK = Reach()
 OBSERVATION = {n: np.zeros(e.shape, np.float32) for n, e in TASK.observation_spec.items()}
 
 
-def noises(episodes, steps):
+def noises(episodes, steps, **changes):
     """Return the noise (episodes, steps, A) of a policy whose actor says mean 0 and deviation 1."""
-    policy = NetworkPolicy(PolicySpec.of(TASK, load_robot("arm")), hidden=(8,))
+    spec = replace(PolicySpec.of(TASK, load_robot("arm")), **changes)
+    policy = NetworkPolicy(spec, hidden=(8,))
     with torch.no_grad():
         policy.actor.head.weight.zero_()
         policy.actor.head.bias.zero_()
@@ -43,6 +46,12 @@ def test_neighbouring_samples_are_alike_and_far_ones_and_other_components_are_no
     assert correlation(1) > correlation(3) > correlation(6)
     assert abs(correlation(20)) < 0.1
     assert abs(float(np.mean(noise[..., 0] * noise[..., 1]))) < 0.1
+
+
+def test_without_correlation_the_noise_is_white():
+    noise = noises(100, 40, noise_correlation=0.0)
+    assert abs(float(np.mean(noise[:, 1:] * noise[:, :-1]))) < 0.03  # standard error 0.007
+    assert abs(float(noise.std()) - 1.0) < 0.03
 
 
 def test_episodes_of_other_seeds_begin_otherwise():

@@ -85,7 +85,10 @@ def test_any_json_for_a_specification(value: Any) -> None:
     refused(with_metadata(spec=json.dumps(value)))
 
 
-@given(st.sampled_from(["version", "observation", "action_names"]), json_values)
+@given(
+    st.sampled_from(["version", "observation", "action_names", "noise_correlation", "low_pass"]),
+    json_values,
+)
 def test_any_json_for_what_counts_in_a_specification(name: str, value: Any) -> None:
     try:
         policy = NetworkPolicy.from_bytes(with_spec(**{name: value}), "weights")
@@ -129,6 +132,24 @@ def test_observations_of_any_shape(shape: list[Any]) -> None:
 @pytest.mark.parametrize("version", [-1, 2**53, 10**400, 1.5, "7", None, True, [7]])
 def test_versions_that_count_nothing(version: Any) -> None:
     refused(with_spec(version=version))
+
+
+@pytest.mark.parametrize("correlation", [-0.1, 1, 1.0, 10**400, float("nan"), "0.7", None, [0.7]])
+def test_correlations_of_no_noise(correlation: Any) -> None:
+    refused(with_spec(noise_correlation=correlation))
+
+
+@pytest.mark.parametrize(
+    "gains", [[0.5], [0.5] * 6, [0.5, 0.5, 0.5, 0.5, 2], [None] * 5, ["1"] * 5, 7, {"x": 1}]
+)
+def test_gains_of_no_low_pass(gains: Any) -> None:
+    refused(with_spec(low_pass=gains))
+
+
+def test_a_file_from_before_there_were_low_passes_is_a_policy_without() -> None:
+    spec = json.loads(SPEC.to_json())
+    del spec["low_pass"], spec["noise_correlation"]
+    assert NetworkPolicy.from_bytes(with_metadata(spec=json.dumps(spec))).spec == SPEC
 
 
 def test_deep_nesting() -> None:

@@ -205,3 +205,14 @@ def test_reach_succeeds_when_the_tool_stays_at_the_goal():
 def test_grasp_refuses_a_robot_without_a_gripper():
     with pytest.raises(UserError, match="gripper"):
         Grasp().action_map(replace(load_robot("arm"), gripper=None))
+
+
+@pytest.mark.parametrize("name", available_tasks())
+def test_jerk_costs_by_its_weight_and_a_gripper_is_not_in_it(name):
+    task = replace(load_task(name), jerk_weight=0.5)
+    memory, seen = task.new_memory(), snapshot(goal=(0.6, 0.1, 0.2))
+    go, still = np.array([1, 0, 0, 0, -1], np.float32), OPEN
+    charges = [task.reward(memory, seen, action).terms["jerk"] for action in (still, go, go, still)]
+    assert charges == pytest.approx([0.0, -0.125, -0.125, -0.125])
+    free = load_task(name).reward(task.new_memory(), seen, go).terms["jerk"]
+    assert free == -0.125 * load_task(name).jerk_weight / 0.5
