@@ -1,6 +1,7 @@
 """The graphs: train, collect, deploy, replay."""
 
 import json
+import math
 import os
 import re
 import tempfile
@@ -15,6 +16,7 @@ from rl_robot.errors import UserError
 from rl_robot.experience.runs import RunFolder
 from rl_robot.faults.plan import FOLDER, NO_FAULTS, load_plan
 from rl_robot.policies import load_policy
+from rl_robot.policies.policy import low_pass_gains
 from rl_robot.robots.description import load_robot
 from rl_robot.ros.pace import parse_pace
 from rl_robot.tasks import SPLITS, load_task
@@ -203,6 +205,8 @@ def _graph_of_session(
         trainer: further parameters of the trainer, if there is one.
     """
     common: dict[str, Value] = {name: values[name] for name in ("robot", "task", "pace")}
+    weight = values.get("jerk_weight")
+    rewarded = {"jerk_weight": float(weight)} if weight else {}
     seed = int(values["seed"])
     run = str(run_folder(values))
 
@@ -237,7 +241,7 @@ def _graph_of_session(
         node("perception"),
         # In one process the first to be started is the first to hear of a tick: the supervisor
         # then decides on the reward while the policy thinks.
-        node("reward"),
+        node("reward", rewarded),
         node("policy", policy=values["policy"]),
         # Hardware starts disabled: a person enables it by a service call.
         node("safety", enabled=simulated, use_sim_time=simulated_clock),
@@ -359,13 +363,20 @@ DEPLOY = Graph(
 # --- training ------------------------------------------------------------------------------------
 
 
-def _check_ratio(value: str) -> None:
-    try:
-        fits = 0.0 < float(value) <= 100.0
-    except ValueError:
-        fits = False
-    if not fits:
-        raise UserError(f"updates_per_step '{value}': expected a number above 0, up to 100")
+def _number(
+    name: str, default: str, description: str, fits: Callable[[float], bool], expected: str
+) -> Argument:
+    """Return an argument that is a number; ``expected`` says in words which ones fit."""
+
+    def check(value: str) -> None:
+        try:
+            good = fits(float(value))
+        except ValueError:
+            good = False
+        if not good and value != default:
+            raise UserError(f"{name} '{value}': expected {expected}")
+
+    return Argument(name, default, description, check=check)
 
 
 def _prepare_training(values: dict[str, str]) -> dict[str, str]:
@@ -376,6 +387,7 @@ def _prepare_training(values: dict[str, str]) -> dict[str, str]:
             raise UserError("offline:=true needs bags to train on: give bags:=runs/<name>")
         return _make_run(values)
     _check_session(values)
+    low_pass_gains(load_task(values["task"]), float(values["action_cutoff"]))
     if not values["demonstrations"]:
         values |= {"demonstrations": "0" if values["bags"] else str(DEMONSTRATIONS)}
     if int(values["steps"]) < int(values["blocks"]) or not int(values["blocks"]):
@@ -420,6 +432,8 @@ def _training(values: Mapping[str, str]) -> list[NodeSpec]:
         "bags": values["bags"],
         "pretraining_updates": int(values["pretraining_updates"]),
         "imitation_updates": int(values["imitation_updates"]),
+        "noise_correlation": float(values["noise_correlation"]),
+        "action_cutoff": float(values["action_cutoff"]),
     }
     if offline:
         trained |= {name: values[name] for name in ("robot", "task")}
@@ -468,11 +482,33 @@ TRAIN = Graph(
         Argument("learner", "sac", "what learns", choices=LEARNERS),
         _count("imitation_updates", 4000, "updates of imitation alone, at most"),
         _count("pretraining_updates", 2000, "updates on demonstrations before exploring"),
-        Argument(
+        _number(
             "updates_per_step",
             "1.0",
             "updates for each control step of exploration",
-            check=_check_ratio,
+            lambda value: 0.0 < value <= 100.0,
+            "a number above 0, up to 100",
+        ),
+        _number(
+            "noise_correlation",
+            "0.7",
+            "part of the exploration noise that stays from one control step to the next",
+            lambda value: 0.0 <= value < 1.0,
+            "a number from 0 (white noise), below 1",
+        ),
+        _number(
+            "action_cutoff",
+            "0",
+            "cut-off frequency of the low-pass on the policy's actions in Hz, 0 for none",
+            lambda value: 0.0 <= value < math.inf,
+            "a frequency in Hz, or 0 for no low-pass",
+        ),
+        _number(
+            "jerk_weight",
+            "",
+            "what the reward charges for jerk (default: what the task says)",
+            lambda value: 0.0 <= value < math.inf,
+            "a number, 0 or more",
         ),
         Argument(
             "bags", "", "bags to learn from as well: runs or folders, by comma", check=_check_bags

@@ -24,9 +24,9 @@ from rl_robot.learners.learner import (
     seeded,
     unpack,
 )
-from rl_robot.policies.low_pass import LowPass, low_pass_gains
+from rl_robot.policies.low_pass import LowPass
 from rl_robot.policies.network import Actor, NetworkPolicy, encode
-from rl_robot.policies.policy import PolicySpec
+from rl_robot.policies.policy import PolicySpec, low_pass_gains
 from rl_robot.robots.description import Robot
 from rl_robot.tasks import Task, flat_size
 

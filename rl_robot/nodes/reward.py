@@ -1,6 +1,6 @@
 """reward: judges each tick by the task's own reward, from what the sensors and perception say."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rl_robot.environments.control_loop import ControlLoop
 from rl_robot.robots.description import load_robot
@@ -21,6 +21,7 @@ class Parameters:
     robot: str = "arm"
     task: str = "grasp"
     pace: str = "1.0"
+    jerk_weight: float = -1.0  # what jerk costs; below 0: what the task says
 
 
 class RewardNode(GraphNode):
@@ -30,7 +31,8 @@ class RewardNode(GraphNode):
         super().__init__("reward")
         given = read_parameters(self, Parameters)
         robot = load_robot(given.robot)
-        self._task = load_task(given.task)
+        task = load_task(given.task)
+        self._task = task if given.jerk_weight < 0 else replace(task, jerk_weight=given.jerk_weight)
         self._loop = ControlLoop(self._task, robot)
         self._episode_id = -1
         self._first = True

@@ -21,6 +21,7 @@ from std_msgs.msg import UInt8MultiArray
 
 from rl_robot.errors import UserError
 from rl_robot.experience.runs import RunFolder, RunLock
+from rl_robot.learners import SacConfig
 from rl_robot.robots.description import load_robot
 from rl_robot.ros import topics
 from rl_robot.ros.messages import status_message
@@ -39,7 +40,7 @@ PATIENCE = 2.0  # s that are waited at the end for a slice of training
 
 @dataclass(frozen=True)
 class Parameters:
-    """Parameters of the trainer node; those of `TrainingPlan` have its meaning."""
+    """Parameters of the trainer node; those of `TrainingPlan` and `SacConfig` mean what they do."""
 
     robot: str = "arm"
     task: str = "grasp"
@@ -55,6 +56,8 @@ class Parameters:
     block_steps: int = TrainingPlan.block_steps
     blocks: int = TrainingPlan.blocks
     publish_every: int = TrainingPlan.publish_every
+    noise_correlation: float = SacConfig.noise_correlation
+    action_cutoff: float = SacConfig.action_cutoff
     offline: bool = False
     updates: int = 5000  # offline: how many
     nice: int = 10  # at real time: how far the process gives way to others, 0 to 19
@@ -101,6 +104,10 @@ class TrainerNode(GraphNode):
                 self._plan,
                 learner=self._given.learner,
                 seed=self._given.seed,
+                overrides={
+                    "noise_correlation": self._given.noise_correlation,
+                    "action_cutoff": self._given.action_cutoff,
+                },
                 bags=[Path(name.strip()) for name in self._given.bags.split(",") if name.strip()],
                 say=self._said.append,
             )

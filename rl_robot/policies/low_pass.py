@@ -10,34 +10,7 @@ from itertools import accumulate
 
 import torch
 
-from rl_robot.errors import UserError
-from rl_robot.policies.policy import PolicySpec
-from rl_robot.tasks import Task
-
-_HISTORY = "action_history"  # the observation that holds the executed actions, the last one last
-
-
-def low_pass_gains(task: Task, cutoff: float) -> tuple[float, ...]:
-    """Return the part of the way to each component of an action that one control step goes.
-
-    The step response of a first-order low-pass of ``cutoff`` Hz, sampled once per control period. A
-    cut-off of 0 stands for no low-pass: no gains. Binary components are not filtered: gain 1.
-
-    Raises:
-        UserError: the cut-off is negative or not finite, or the task does not observe its executed
-            actions.
-    """
-    if not 0.0 <= cutoff < math.inf:
-        raise UserError(f"action_cutoff {cutoff}: expected a frequency in Hz, or 0 for no low-pass")
-    if cutoff == 0.0:
-        return ()
-    if _HISTORY not in task.observation_spec:
-        raise UserError(
-            f"a low-pass on actions needs task {task.name} to observe {_HISTORY}: add it to its "
-            "observations, or give action_cutoff 0"
-        )
-    gain = 1.0 - math.exp(-math.tau * cutoff * task.period)
-    return tuple(1.0 if binary else gain for binary in task.binary_actions)
+from rl_robot.policies.policy import ACTION_HISTORY, PolicySpec
 
 
 class LowPass:
@@ -57,13 +30,17 @@ class LowPass:
         actions = len(spec.action_names)
         if len(spec.low_pass) != actions or not all(0.0 < gain <= 1.0 for gain in spec.low_pass):
             raise ValueError(f"low_pass {spec.low_pass} is no {actions} parts of a way")
-        history = spec.observation.get(_HISTORY)
+        history = spec.observation.get(ACTION_HISTORY)
         if history is None or history.shape[1:] != (actions,) or not history.shape[0]:
-            raise ValueError(f"a low-pass needs an observation {_HISTORY} of (steps, {actions})")
+            raise ValueError(
+                f"a low-pass needs an observation {ACTION_HISTORY} of (steps, {actions})"
+            )
         if (history.low, history.high) != (-1.0, 1.0):
-            raise ValueError(f"{_HISTORY} ranges from {history.low} to {history.high}, not -1 to 1")
+            raise ValueError(
+                f"{ACTION_HISTORY} ranges from {history.low} to {history.high}, not -1 to 1"
+            )
         ends = accumulate(math.prod(entry.shape) for entry in spec.observation.values())
-        end = dict(zip(spec.observation, ends, strict=True))[_HISTORY]
+        end = dict(zip(spec.observation, ends, strict=True))[ACTION_HISTORY]
         self._last = slice(end - actions, end)
 
     def __call__(self, actions: torch.Tensor, observations: torch.Tensor) -> torch.Tensor:

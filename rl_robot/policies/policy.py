@@ -1,6 +1,7 @@
 """What a policy is, whatever is inside: a script, a network, a planner, a person."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ from rl_robot.tasks import ObservationSpec, Task
 Action = npt.NDArray[np.float32]
 
 LEARNED = "learned"  # the policy of the weights that a trainer publishes
+ACTION_HISTORY = "action_history"  # the observation that holds executed actions, the last one last
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,29 @@ def _tupled(value: Any) -> Any:
 
 def _words(value: Any) -> str:
     return ", ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def low_pass_gains(task: Task, cutoff: float) -> tuple[float, ...]:
+    """Return the part of the way to each component of an action that one control step goes.
+
+    The step response of a first-order low-pass of ``cutoff`` Hz, sampled once per control period. A
+    cut-off of 0 stands for no low-pass: no gains. Binary components are not filtered: gain 1.
+
+    Raises:
+        UserError: the cut-off is negative or not finite, or the task does not observe its executed
+            actions.
+    """
+    if not 0.0 <= cutoff < math.inf:
+        raise UserError(f"action_cutoff {cutoff}: expected a frequency in Hz, or 0 for no low-pass")
+    if cutoff == 0.0:
+        return ()
+    if ACTION_HISTORY not in task.observation_spec:
+        raise UserError(
+            f"a low-pass on actions needs task {task.name} to observe {ACTION_HISTORY}: add it to "
+            "its observations, or give action_cutoff 0"
+        )
+    gain = 1.0 - math.exp(-math.tau * cutoff * task.period)
+    return tuple(1.0 if binary else gain for binary in task.binary_actions)
 
 
 class Policy(Protocol):

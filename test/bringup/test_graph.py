@@ -15,6 +15,7 @@ from rl_robot.bringup.graphs import COLLECT, DEPLOY, MEMBERS, REPLAY, TRAIN, fin
 from rl_robot.errors import UserError
 from rl_robot.experience.bags import EpisodeMetadata, EpisodeWriter
 from rl_robot.experience.runs import RunFolder
+from rl_robot.learners import SacConfig
 
 TINY = Graph(
     name="tiny",
@@ -161,6 +162,20 @@ def test_training_adds_a_trainer_that_agrees_with_the_supervisor(tmp_path):
     assert nodes["trainer"].parameters["demonstrations"] == 100
 
 
+def test_how_smoothly_is_acted_is_told_to_the_trainer_and_the_reward(tmp_path):
+    told = {"noise_correlation": "0.0", "action_cutoff": "1.5", "jerk_weight": "0.02"}
+    given = {"run": "x", "root": str(tmp_path), "processes": "each"}
+    by_default, smooth = (
+        {node.name: node.parameters for node in TRAIN.nodes(TRAIN.resolve(given | more))}
+        for more in ({}, told)
+    )
+    assert smooth["reward"]["jerk_weight"] == 0.02
+    assert "jerk_weight" not in by_default["reward"]
+    for name in ("noise_correlation", "action_cutoff"):
+        assert smooth["trainer"][name] == float(told[name])
+        assert by_default["trainer"][name] == getattr(SacConfig, name)
+
+
 def test_offline_the_trainer_is_alone(tmp_path):
     given = {"offline": "true", "bags": str(tmp_path), "run": "x", "root": str(tmp_path)}
     (trainer,) = TRAIN.nodes(TRAIN.resolve(given))
@@ -177,6 +192,11 @@ def test_offline_the_trainer_is_alone(tmp_path):
         ({"blocks": "0"}, "one block"),
         ({"learner": "dqn"}, "dqn.*sac"),
         ({"updates_per_step": "-1"}, "updates_per_step '-1'"),
+        ({"noise_correlation": "1"}, "noise_correlation '1'.*below 1"),
+        ({"noise_correlation": "white"}, "noise_correlation 'white'"),
+        ({"action_cutoff": "-1"}, "action_cutoff '-1'.*Hz"),
+        ({"action_cutoff": "nan"}, "action_cutoff 'nan'"),
+        ({"jerk_weight": "-0.1"}, "jerk_weight '-0.1'"),
         ({"resume": "nowhere"}, "there is no run"),
         ({"policy": "genius"}, "genius"),
         ({"demonstrations": "many"}, "demonstrations 'many'"),

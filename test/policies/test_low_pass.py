@@ -12,8 +12,9 @@ from hypothesis.extra.numpy import arrays
 
 from rl_robot.errors import UserError
 from rl_robot.policies import PolicySpec
-from rl_robot.policies.low_pass import LowPass, low_pass_gains
+from rl_robot.policies.low_pass import LowPass
 from rl_robot.policies.network import NetworkPolicy
+from rl_robot.policies.policy import low_pass_gains
 from rl_robot.robots.description import load_robot
 from rl_robot.tasks import ObservationSpec, Reach, flat_size, flatten
 
