@@ -9,9 +9,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from rl_robot.experience.bags import BagReader
 from rl_robot.experience.runs import RunFolder
 from rl_robot.policies import policy_version
+from rl_robot.policies.network import NetworkPolicy
+from rl_robot.policies.policy import low_pass_gains
+from rl_robot.rewards import squared_jerk
+from rl_robot.robots.description import load_robot
+from rl_robot.tasks import load_task
+from rl_robot.training.rebuild import read_transitions
 
 PATIENCE = 240.0  # s: a bound for a busy machine, not a measure
 TINY = {
@@ -24,6 +32,9 @@ TINY = {
     "test": 2,
     "imitation_updates": 50,
     "pretraining_updates": 20,
+    "noise_correlation": 0.25,
+    "action_cutoff": 1.5,
+    "jerk_weight": 0.5,
     "run": "tiny",
 }
 
@@ -93,3 +104,17 @@ def test_a_killed_session_goes_on_with_every_closed_bag(tmp_path: Path) -> None:
     assert policy_version(str(run.policies / "learned.safetensors")) > 0
     assert json.loads(run.result.read_text())
     assert run.report.is_file()
+
+    # How smoothly is acted was asked for once, and holds for the session that goes on too.
+    learned = NetworkPolicy.load(run.policies / "learned.safetensors").spec
+    assert learned.noise_correlation == 0.25
+    assert learned.low_pass == low_pass_gains(load_task("reach"), 1.5)
+    bag = BagReader(run.list_episodes()[-1])
+    judged = [
+        dict(zip(m.message.name, m.message.position, strict=True)) for m in bag.decoded(["reward"])
+    ]
+    history = [np.zeros(4), np.zeros(4)]
+    episode = read_transitions(bag.path, load_task("reach"), load_robot("arm"))
+    history += [action[:4] for action in episode.executed]
+    charged = [-0.5 * squared_jerk(*history[step : step + 3]) for step in range(len(judged))]
+    np.testing.assert_allclose([terms["jerk"] for terms in judged], charged, atol=1e-5)
