@@ -48,10 +48,11 @@ def find_relays(plan: Plan, robot: Robot, task: Task) -> list[Relay]:
         for name, topic in topics.named_topics(robot, task).items()
         if topic not in _OF_ALL
     }
+    rows = {topic.name for topic in topics.TOPICS if "<" in topic.name}  # may stand for none
     relays: dict[str, Relay] = {}
     for given, faults in plan.topics.items():
         names = [name for name, row in known.items() if given in (name, row.name)]
-        if not names:
+        if not names and given not in rows:
             raise UserError(
                 f"faults: '{given}' is no topic that can be relayed: expected some of "
                 f"{', '.join(known)}"

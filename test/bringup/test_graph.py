@@ -16,6 +16,7 @@ from rl_robot.errors import UserError
 from rl_robot.experience.bags import EpisodeMetadata, EpisodeWriter
 from rl_robot.experience.runs import RunFolder
 from rl_robot.learners import SacConfig
+from rl_robot.resources import resource_path
 
 TINY = Graph(
     name="tiny",
@@ -100,6 +101,7 @@ def test_a_launch_file_is_found_by_either_name():
         ({"simulator": "none"}, "pace 'paced'.*real robot"),
         ({"camera": "0"}, "simulator:=none"),
         ({"record": "maybe"}, "record 'maybe'.*true, false"),
+        ({"faults": "rain"}, "unknown faults 'rain'.*none, flaky_camera"),
     ],
 )
 def test_a_session_refuses_what_cannot_work(given, message):
@@ -246,6 +248,82 @@ def test_a_real_robot_brings_its_own_drivers():
     assert {node.namespace for node in nodes.values()} == {"lab/left"}
 
 
+def faulty(folder, *topics):
+    """Write a faults file that names topics; return its path."""
+    path = folder / "faults.yaml"
+    path.write_text("topics: {" + ", ".join(f"'{topic}': []" for topic in topics) + "}")
+    return str(path)
+
+
+def test_faults_come_between_a_topics_publisher_and_its_hearers(tmp_path):
+    file = faulty(tmp_path, "camera/image_raw", "perception/ages", "episode/tick")
+    given = {"run": "x", "root": str(tmp_path), "faults": file, "processes": "each", "seed": "5"}
+    nodes = {node.name: node for node in COLLECT.nodes(COLLECT.resolve(given))}
+    assert nodes["faults"].parameters["faults"] == file
+    assert nodes["faults"].parameters["seed"] == 5
+    assert "faults" in nodes["supervisor"].parameters["nodes"].split(",")
+    assert {name: node.remappings for name, node in nodes.items() if node.remappings} == {
+        "simulator": {"simulator:camera/image_raw": "camera/image_raw/faultless"},
+        "perception": {"perception:perception/ages": "perception/ages/faultless"},
+        "supervisor": {"supervisor:episode/tick": "episode/tick/faultless"},
+    }
+
+
+def test_in_one_process_only_the_publisher_is_sent_elsewhere(tmp_path):
+    robot = tmp_path / "mine.yaml"
+    arm = resource_path("config/robots/arm.yaml").read_text()
+    urdf = resource_path("urdf/arm.urdf")
+    arm = arm.replace("../../urdf/arm.urdf", str(urdf))
+    robot.write_text(arm.replace("topic: joint_states", "topic: driver/joint_states"))
+    file = faulty(tmp_path, "joint_states", "perception/ages", "reward")
+    given = {"run": "x", "root": str(tmp_path), "faults": file, "robot": str(robot)}
+    nodes = {node.name: node for node in COLLECT.nodes(COLLECT.resolve(given))}
+    assert set(nodes) == {"container", "recorder", "supervisor", "faults"}
+    rules = nodes["container"].remappings
+    assert rules == {
+        "simulator:joint_states": "joint_states/faultless",
+        "perception:perception/ages": "perception/ages/faultless",
+        "reward:reward": "reward/faultless",
+        "joint_states": "driver/joint_states",
+    }
+    assert list(rules)[-1] == "joint_states"  # the first rule that fits is the one that counts
+    assert nodes["faults"].remappings == {"joint_states": "driver/joint_states"}
+
+
+def test_without_faults_nothing_stands_in_between():
+    nodes = COLLECT.nodes(COLLECT.resolve({"run": "x"}))
+    assert "faults" not in {node.name for node in nodes}
+    assert not any(node.remappings for node in nodes)
+
+
+def test_training_has_faults_as_well(tmp_path):
+    given = {"run": "x", "root": str(tmp_path), "faults": faulty(tmp_path, "policy/weights")}
+    nodes = {node.name: node for node in TRAIN.nodes(TRAIN.resolve(given))}
+    assert nodes["trainer"].remappings == {"trainer:policy/weights": "policy/weights/faultless"}
+
+
+@pytest.mark.parametrize(
+    ("topic", "message"),
+    [
+        ("<interface>", "arm_controller/joint_trajectory is what moves the robot.*simulation"),
+        ("joint_states", "no node of this session publishes joint_states"),
+        ("nowhere", "'nowhere' is no topic that can be relayed"),
+    ],
+)
+def test_on_a_real_robot_faults_stay_away_from_what_moves_it(tmp_path, topic, message):
+    file = faulty(tmp_path, topic)
+    given = {"root": str(tmp_path), "faults": file, "simulator": "none", "camera": "0"}
+    with pytest.raises(UserError, match=message):
+        DEPLOY.nodes(DEPLOY.resolve(given))
+
+
+def test_a_real_robots_own_nodes_may_have_faults(tmp_path):
+    file = faulty(tmp_path, "camera/image_raw", "policy/command")
+    given = {"root": str(tmp_path), "faults": file, "simulator": "none", "camera": "0"}
+    nodes = {node.name: node for node in DEPLOY.nodes(DEPLOY.resolve(given))}
+    assert {name for name, node in nodes.items() if node.remappings} == {"camera", "policy"}
+
+
 def test_deploying_neither_explores_nor_records_unless_asked():
     nodes = {node.name: node for node in DEPLOY.nodes(DEPLOY.resolve({}))}
     assert nodes["supervisor"].parameters["explore"] is False
@@ -348,7 +426,7 @@ def test_every_executable_is_installed_for_ros2_run():
         DEPLOY.nodes(DEPLOY.resolve({})),
         COLLECT.nodes(real),
         TRAIN.nodes(TRAIN.resolve({})),
-        DEPLOY.nodes(DEPLOY.resolve({"processes": "each"})),
+        DEPLOY.nodes(DEPLOY.resolve({"processes": "each", "faults": "flaky_camera"})),
         REPLAY.nodes(REPLAYED | {"nodes": "perception,policy,reward"}),
     ]
     assert not [
