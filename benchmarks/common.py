@@ -92,8 +92,13 @@ def session_command(run: Path, **arguments: object) -> list[str]:
 
     It is `deploy`, which is `collect` without exploration: policies act as they are judged.
     """
-    values = {"record": "true", "run": run.name, "root": str(run.parent), **arguments}
-    command = [sys.executable, "-m", "rl_robot.cli", "launch", "deploy.launch.py"]
+    return launch_command("deploy", run, record="true", **arguments)
+
+
+def launch_command(graph: str, run: Path, **arguments: object) -> list[str]:
+    """Return the command that launches a graph with the run folder ``run``."""
+    values = {"run": run.name, "root": str(run.parent), **arguments}
+    command = [sys.executable, "-m", "rl_robot.cli", "launch", f"{graph}.launch.py"]
     return command + [f"{name}:={value}" for name, value in values.items()]
 
 
@@ -111,7 +116,13 @@ def run_session(run: Path, **arguments: object) -> Result:
 @contextmanager
 def running_session(run: Path, **arguments: object) -> Iterator[subprocess.Popen[bytes]]:
     """Start a session, and end it as Ctrl-C does if it still runs at the end of the block."""
-    command = session_command(run, **arguments)
+    with running(session_command(run, **arguments), run) as process:
+        yield process
+
+
+@contextmanager
+def running(command: Sequence[str], run: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Start what records into ``run``, and end it as `running_session` does."""
     log = run.parent / f"{run.name}.log"
     with log.open("wb") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file)

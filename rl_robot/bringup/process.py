@@ -71,6 +71,11 @@ class NodeProcess:
                 preexec_fn=_die_with_parent(),
             )
 
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
     def poll(self) -> int | None:
         """Return the exit status if the process has ended: 128 + n if by signal n."""
         code = self._process.poll()
@@ -84,7 +89,7 @@ class NodeProcess:
     def kill(self) -> None:
         """End the process and whatever it started."""
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+            os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
 
     def last_lines(self, count: int) -> list[str]:

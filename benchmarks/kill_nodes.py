@@ -1,0 +1,228 @@
+"""What a robot in motion does when the processes around it die or hang, at real time.
+
+First table: policy, camera, perception, joint states and the safety filter, each killed (SIGKILL)
+and made to hang (SIGSTOP) while the robot moves. Measured is the time from just before the signal
+to the last joint state (100 Hz, the simulator's own) in which a joint is faster than 0.1 % of its
+velocity limit: the servos' ringing dies out below that. The robot has to stand within
+
+    timeout + stopping time + 2 control periods,
+
+the timeout being 2.5 control periods, for the safety filter the driver's of the robot's YAML, and
+the stopping time that of the joints' speeds at the signal under their limits of acceleration and
+jerk, from the worst acceleration. The peaks are the greatest measured speed and acceleration, as
+shares of the limits, from the signal until the robot has moved again for a third of a second, the
+wake-up of the process or its successor included; beside them those of undisturbed motion.
+
+Second table: whole sessions, in which trainer, reward and recorder are hit. The policy has to go
+on moving the robot until the supervisor ends the episode, the episode has to be marked, node and
+session have to come back, and no bag may be lost. A trial takes half a minute, so there are fewer.
+The last line is JSON.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import rclpy
+from bystanders import BYSTANDERS, Bystanders, readable, session_of
+from common import Result, options, own_domain, report
+from stops import SIGNALS, VICTIMS, Peaks, Rig, Trial
+
+from rl_robot.experience.runs import RunFolder
+
+QUICK_TRIALS, QUICK_HITS = 5, 2
+
+
+@contextmanager
+def ros() -> Iterator[None]:
+    """Have ROS in this process, in a domain of its own."""
+    with own_domain():
+        rclpy.init()
+        try:
+            yield
+        finally:
+            rclpy.shutdown()
+
+
+def say(text: str) -> None:
+    """Say how far it is, where it does not mix with the result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+# --- those that move the robot ------------------------------------------------------------------
+
+
+def measure_stops(victims: list[str], trials: int) -> Result:
+    """Return the figures of the first table."""
+    rows: dict[str, Result] = {}
+    with ros(), tempfile.TemporaryDirectory() as folder:
+        rig = Rig(Path(folder))
+        try:
+            undisturbed = rig.warm_up()
+            for victim in victims:
+                for name in SIGNALS:
+                    done = [rig.run_trial(victim, name) for _ in range(trials)]
+                    rows[f"{victim} {name}"] = stop_figures(done)
+                    say(f"{victim} {name}: {rows[f'{victim} {name}']}")
+        finally:
+            rig.close()
+    return {"undisturbed": undisturbed._asdict(), "rows": rows}
+
+
+def stop_figures(trials: list[Trial]) -> Result:
+    """Return the figures of one row."""
+    closest = max(trials, key=lambda trial: trial.stopped - trial.bound)
+    return {
+        "n": len(trials),
+        "median": statistics.median(trial.stopped for trial in trials),
+        "worst": max(trial.stopped for trial in trials),
+        "closest": closest.stopped,
+        "closest_bound": closest.bound,
+        "violations": sum(trial.stopped > trial.bound for trial in trials),
+        "peaks": Peaks(*(max(p) for p in zip(*(t.peaks for t in trials), strict=True)))._asdict(),
+    }
+
+
+def stops_table(stops: Result) -> list[str]:
+    """Return the first table's lines."""
+    head = f"{'hit':24}{'n':>5}{'median':>9}{'worst':>8}{'closest to its bound':>24}"
+    lines = [f"{head}{'violations':>12}{'peak speed, acceleration':>26}"]
+    for name, row in stops["rows"].items():
+        closest = f"{row['closest']:.3f} of {row['closest_bound']:.3f}"
+        lines.append(
+            f"{name:24}{row['n']:5}{row['median']:9.3f}{row['worst']:8.3f}{closest:>24}"
+            f"{row['violations']:12}{_peaks(row['peaks']):>26}"
+        )
+    return [*lines, f"{'undisturbed':24}{_peaks(stops['undisturbed']):>84}"]
+
+
+def _peaks(peaks: Result) -> str:
+    return f"{peaks['speed']:.2f}, {peaks['acceleration']:.2f}"
+
+
+def stops_missed(stops: Result) -> list[str]:
+    """Say which rows of the first table hold trials beyond their bounds."""
+    return [
+        f"{name}: {row['violations']} of {row['n']} stops took longer than they may"
+        for name, row in stops["rows"].items()
+        if row["violations"]
+    ]
+
+
+# --- bystanders ---------------------------------------------------------------------------------
+
+
+def measure_bystander(victim: str, hits: int) -> Result:
+    """Return the rows of the second table for one node, by signal."""
+    rows = {}
+    for name in SIGNALS:
+        with ros(), tempfile.TemporaryDirectory() as folder:
+            run = Path(folder) / victim
+            with session_of(victim, run) as session:
+                trials = Bystanders(victim, session, run)
+                for _ in range(hits):
+                    trials.hit(name)
+                    say(f"{victim} {name}: {trials.trials[-1]}")
+            rows[f"{victim} {name}"] = bystander_figures(trials, RunFolder(run))
+            trials.close()
+    return rows
+
+
+def bystander_figures(trials: Bystanders, run: RunFolder) -> Result:
+    """Return the figures of one row, when the session is over."""
+    done = trials.trials
+    return {
+        "n": len(done),
+        "stopped": sum(bool(trial.others) for trial in done),
+        "gap": max(trial.gap for trial in done),
+        "marked": trials.marked(),
+        "outcomes": sorted({f"{t.end.outcome}: {t.end.reason}" for t in done}),
+        "ended": max(trial.ended for trial in done),
+        "back": max(trial.back for trial in done),
+        "next": max(trial.next for trial in done),
+        "bags": len(run.list_episodes()),
+        "lost_bags": trials.lost_bags(),
+        "unfinished": [readable(part) for part in run.unfinished_episodes()],
+    }
+
+
+def bystanders_table(rows: Result) -> list[str]:
+    """Return the second table's lines."""
+    head = f"{'hit':24}{'n':>5}{'stopped':>9}{'gap':>7}{'marked':>8}{'ended':>8}{'back':>8}"
+    lines = [f"{head}{'next':>8}{'bags':>6}{'lost':>6}  how the episodes ended"]
+    for name, row in rows.items():
+        lines.append(
+            f"{name:24}{row['n']:5}{row['stopped']:9}{row['gap']:7.2f}{row['marked']:8}"
+            f"{row['ended']:8.2f}{row['back']:8.2f}{row['next']:8.2f}{row['bags']:6}"
+            f"{len(row['lost_bags']):6}  {'; '.join(row['outcomes'])}"
+        )
+        if row["unfinished"]:
+            counts = ", ".join(map(str, row["unfinished"]))
+            lines.append(f"{'':24}messages that can be read of the bags cut short: {counts}")
+    return lines
+
+
+def bystanders_missed(rows: Result) -> list[str]:
+    """Say which rows of the second table are not as they should be."""
+    missed = []
+    for name, row in rows.items():
+        if row["stopped"]:
+            missed.append(f"{name}: {row['stopped']} of {row['n']} times the robot was stopped")
+        if row["marked"] < row["n"]:
+            missed.append(f"{name}: {row['n'] - row['marked']} episodes are not marked")
+        if row["lost_bags"]:
+            missed.append(f"{name}: lost or damaged {', '.join(row['lost_bags'])}")
+    return missed
+
+
+# --- both ---------------------------------------------------------------------------------------
+
+
+def measure(given: argparse.Namespace) -> Result:
+    """Return the figures of what is asked for."""
+    trials = QUICK_TRIALS if given.quick else given.trials
+    hits = QUICK_HITS if given.quick else given.hits
+    result: Result = {"missed": []}
+    victims = [name for name in VICTIMS if name in given.only]
+    if victims:
+        result["stops"] = measure_stops(victims, trials)
+        result["missed"] += stops_missed(result["stops"])
+    bystanders = [name for name in BYSTANDERS if name in given.only]
+    if bystanders:
+        rows: Result = {}
+        for victim in bystanders:
+            rows |= measure_bystander(victim, hits)
+        result["bystanders"] = rows
+        result["missed"] += bystanders_missed(rows)
+    return result
+
+
+def table(result: Result) -> str:
+    """Return the figures for people; times in s from the signal."""
+    lines = []
+    if "stops" in result:
+        lines += stops_table(result["stops"])
+    if "bystanders" in result:
+        lines += ["", *bystanders_table(result["bystanders"])]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Run the benchmark; 1 with --check when the robot did not stop, or stopped, as it should."""
+    parser = options(__doc__, quick=f"{QUICK_TRIALS} trials of each, {QUICK_HITS} of bystanders")
+    names = [*VICTIMS, *BYSTANDERS]
+    parser.add_argument("--trials", type=int, default=100, help="of each of the first table")
+    parser.add_argument("--hits", type=int, default=10, help="of each of the second table")
+    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME")
+    given = parser.parse_args()
+    if given.trials < 1 or given.hits < 1:
+        parser.error("--trials and --hits must be at least 1")
+    return report(lambda: measure(given), table, (), check=given.check)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
