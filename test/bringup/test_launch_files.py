@@ -70,7 +70,7 @@ def start(tmp_path, monkeypatch):
     (index / "rl_robot").touch()
     folder = prefix / "lib" / "rl_robot"
     folder.mkdir(parents=True)
-    for name in NODES:
+    for name in (*NODES, "faults"):
         executable = folder / name
         executable.write_text(FAKE_NODE.format(python=sys.executable, folder=str(tmp_path)))
         executable.chmod(0o755)
@@ -155,6 +155,15 @@ def test_nodes_that_share_a_process_keep_their_names():
     words = [part.text for parts in action.cmd for part in parts if hasattr(part, "text")]
     assert set(container.members) <= set(words)
     assert not [word for word in words if "__node:=" in word]
+
+
+def test_a_remapping_for_one_node_reaches_its_process(start, tmp_path):
+    launch = start("faults:=flaky_camera", fates={})
+    started = [tmp_path / f"{name}.started" for name in (*NODES, "faults")]
+    launch.until(lambda: all(file.exists() for file in started))
+    launch.interrupt()
+    argv = json.loads((tmp_path / "simulator.started").read_text())["argv"]
+    assert "simulator:camera/image_raw:=camera/image_raw/faultless" in argv
 
 
 def test_a_supervisor_that_fails_gives_launch_a_status_that_is_not_0(start):
