@@ -245,8 +245,8 @@ class SupervisorNode(GraphNode):
             self._published_again = False
         if episode is not None and episode.phase in (RESETTING, RUNNING):
             self._watch_episode(missing, restarted, now)
-        elif missing or self._undiscovered():
-            self._wait_for(missing or self._undiscovered(), now)
+        elif lacking := missing or self._undiscovered() or self._unheard():
+            self._wait_for(lacking, now)
         elif not self._ready() or (episode is not None and not self._settle(episode, now)):
             return
         elif not self._enabled():
@@ -290,6 +290,26 @@ class SupervisorNode(GraphNode):
         own = ",".join(self.undiscovered())
         said = [self._roll.value(node, "undiscovered") for node in self._roll.expected]
         return [topic for text in [own, *said] for topic in text.split(",") if topic]
+
+    def _unheard(self) -> list[str]:
+        """Name what some node does not hear yet after an episode broke.
+
+        A node may have been started again. That it was discovered says little: DDS counts its
+        predecessor for a while longer, and a first message may come seconds after that. So each
+        has to say that it heard of the episode and, at real time, the streams that it acts on.
+        """
+        episode = self._session.episode
+        if episode is None or episode.outcome != BROKEN:
+            return []
+        followers = topics.EPISODE.subscribers.split(", ")
+        late = self._roll.without(followers, "heard", str(episode.id))
+        silent = [
+            f"{stream} to {node}"
+            for node in self._roll.expected
+            for stream in self._roll.value(node, "unheard").split(",")
+            if stream
+        ]
+        return [f"{topics.EPISODE.name} to {node}" for node in late] + silent
 
     def _end_hanging(self, missing: list[str]) -> None:
         """End processes that exist but are silent; whoever started them starts them again."""

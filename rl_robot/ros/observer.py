@@ -98,6 +98,9 @@ class Observer:
         self._tick_at = float("-inf")  # steady clock, s
         node.health["lacks"] = topics.PERCEPTION_AGES.name
         node.every(0.5, self._watch_ticks)
+        if not paced:  # paced, nothing is said before the graph is started
+            node.health["unheard"] = f"{topics.PERCEPTION_AGES.name},{topics.JOINT_STATES.name}"
+            node.every(LOOK_AGAIN, self._watch_streams)
         node.every(LOOK_AGAIN, self._look_again)
         self._joint_letters = node.mailbox(topics.JOINT_STATES, depth=20)
         self._pose_letters = {
@@ -160,6 +163,16 @@ class Observer:
                 health["lacks"] = ""
         elif not (self._paced and health["lacks"]):  # a paced graph stands still on what it lacks
             health["lacks"] = ticks
+
+    def _watch_streams(self) -> None:
+        """Keep `unheard` true: the streams of which nothing has come since this node started."""
+        if self._node.health["unheard"]:
+            self._emptied = False
+            self._empty_mailboxes()
+            came = {topics.PERCEPTION_AGES: self.tick_ns, topics.JOINT_STATES: self._joint_ns}
+            self._node.health["unheard"] = ",".join(
+                topic.name for topic, newest in came.items() if not newest
+            )
 
     def _look_again(self) -> None:
         """Call back for what came into a mailbox after the tick that it belongs to."""
@@ -262,10 +275,15 @@ class Observer:
 
 
 def episode_of(node: GraphNode, message: DiagnosticArray) -> Episode | None:
-    """Return the episode that a message of the topic `episode` carries; report a bad one."""
+    """Return the episode that a message of the topic `episode` carries; report a bad one.
+
+    The node's health says which one it `heard` of last.
+    """
     try:
         status = message.status[0]
-        return Episode.from_values(status.message, stamp_ns(message), status_values(status))
+        episode = Episode.from_values(status.message, stamp_ns(message), status_values(status))
     except (ValueError, IndexError) as error:
         node.problem(f"episode: refused: {error}")
         return None
+    node.health["heard"] = str(episode.id)
+    return episode

@@ -47,6 +47,10 @@ class Roll:
         self._restarted.clear()
         return restarted
 
+    def without(self, nodes: Sequence[str], name: str, value: str) -> list[str]:
+        """Name those of `nodes` that are expected here and did not say last: `name` is `value`."""
+        return [node for node in nodes if node in self.expected and self.value(node, name) != value]
+
     def value(self, node: str, name: str, default: str = "") -> str:
         """Return what a node last said of itself."""
         report = self._reports.get(node)

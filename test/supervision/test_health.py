@@ -37,6 +37,17 @@ def test_what_a_node_said_last_can_be_asked() -> None:
     assert roll.value("policy", "version", "0") == "7"
 
 
+def test_who_did_not_say_so_is_named() -> None:
+    roll = Roll(["policy", "safety"])
+    roll.hear("safety", {"pid": "1", "heard": "4"}, 0.0)
+    followers = ["policy", "safety", "recorder"]  # of whom this session has no recorder
+    assert roll.without(followers, "heard", "4") == ["policy"]
+    roll.hear("policy", {"pid": "2", "heard": "3"}, 0.0)
+    assert roll.without(followers, "heard", "4") == ["policy"]
+    roll.hear("policy", {"pid": "2", "heard": "4"}, 0.0)
+    assert roll.without(followers, "heard", "4") == []
+
+
 def test_after_a_fault_every_node_must_speak_again() -> None:
     roll = Roll(["policy"])
     roll.hear("policy", {"pid": "1"}, 1.0)
