@@ -10,6 +10,7 @@ import re
 import signal
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,11 +125,11 @@ class SupervisorNode(GraphNode):
         self._goal = self.publisher(topics.GOAL) if task.has_goal else None
         self._description = self.publisher(topics.ROBOT_DESCRIPTION)
         self._description.publish(String(data=self._robot.urdf_xml))
-        self.listen(topics.REWARD, self._take_reward, depth=10)
-        self.listen(topics.RESET_STATUS, self._take_reset, depth=10)
-        self.listen(topics.RECORDER_STATUS, self._take_closed, depth=10)
-        self.listen(topics.DIAGNOSTICS, self._take_health, depth=50)
-        self.listen(topics.TRAINER_STATUS, self._take_trainer, depth=1)
+        self._hear(topics.REWARD, self._take_reward, depth=10)
+        self._hear(topics.RESET_STATUS, self._take_reset, depth=10)
+        self._hear(topics.RECORDER_STATUS, self._take_closed, depth=10)
+        self._hear(topics.DIAGNOSTICS, self._take_health, depth=50)
+        self._hear(topics.TRAINER_STATUS, self._take_trainer, depth=1)
         self._paced = parse_pace(given.pace) is None
         self._publish_again = self.create_client(Trigger, "simulator/publish")
         self.every(0.05, self._supervise)
@@ -171,14 +172,29 @@ class SupervisorNode(GraphNode):
 
     # --- what is heard ---------------------------------------------------------------------
 
+    def _hear(self, topic: topics.Topic, take: Callable[[Any], None], *, depth: int) -> None:
+        """Subscribe to a topic; a damaged message is said and refused, and does not end the graph.
+
+        Nothing is restarted in this node's place.
+        """
+
+        def take_if_sound(message: Any) -> None:
+            try:
+                take(message)
+            except (KeyError, IndexError, ValueError, OverflowError) as error:
+                self.problem(f"{topic.name}: refused: {error!r}")
+
+        self.listen(topic, take_if_sound, depth=depth)
+
     def _take_reward(self, message: JointState) -> None:
+        decided = self._session.on_reward(stamp_ns(message), numbers(message))
         self._advance(stamp_ns(message))
-        self._publish(self._session.on_reward(stamp_ns(message), numbers(message)))
+        self._publish(decided)
 
     def _take_reset(self, message: DiagnosticArray) -> None:
-        self._advance(stamp_ns(message))
         status = message.status[0]
         values = status_values(status)
+        self._advance(stamp_ns(message))
         episode = self._session.episode
         if episode is not None and values.get("episode") == str(episode.id):
             reason = values.get("reason", "")

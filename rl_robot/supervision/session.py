@@ -210,13 +210,20 @@ class Session:
         return None
 
     def on_reward(self, stamp_ns: int, reward: Mapping[str, float]) -> Episode | None:
-        """Take the reward of one tick; return the episode with what was decided for the tick."""
+        """Take the reward of one tick; return the episode with what was decided for the tick.
+
+        Raises:
+            KeyError, ValueError, OverflowError: it does not say what is to be decided on. Then
+                nothing is.
+        """
+        lost, success, terminated = (
+            int(reward[name]) for name in ("lost_periods", "success", "terminated")
+        )
         episode = self.episode
         if episode is None or episode.phase != RUNNING or stamp_ns <= self._last_reward_ns:
             return None
         self._last_reward_ns = stamp_ns
         elapsed = (stamp_ns - self._start_ns) * 1e-9
-        lost = int(reward["lost_periods"])
         self._lost_in_a_row = self._lost_in_a_row + 1 if lost > episode.lost_periods else 0
         self.episode = replace(
             episode,
@@ -230,9 +237,9 @@ class Session:
                 BROKEN,
                 f"no command of the policy was executed in {self._lost_in_a_row} periods",
             )
-        if reward["success"]:
+        if success:
             return self._end(stamp_ns, SUCCESS, "", terminated=True)
-        if reward["terminated"]:
+        if terminated:
             return self._end(stamp_ns, TERMINATED, "ended by the task", terminated=True)
         if self.episode.steps >= self._task.max_steps:
             return self._end(stamp_ns, TRUNCATED, "out of time", truncated=True)

@@ -1,5 +1,7 @@
 """The session's state machine, without a graph."""
 
+import math
+
 import pytest
 
 from rl_robot.supervision.session import (
@@ -72,6 +74,19 @@ def test_rewards_said_twice_or_late_change_nothing() -> None:
     assert session.on_reward(2 * PERIOD_NS, SUCCEEDED) is None
     assert session.on_reward(PERIOD_NS, SUCCEEDED) is None
     assert session.episode == first
+
+
+@pytest.mark.parametrize("value", [None, math.nan, math.inf])
+@pytest.mark.parametrize("name", sorted(NOTHING))
+def test_a_damaged_reward_decides_nothing(name: str, value: float | None) -> None:
+    session = make()
+    session.begin(0)
+    running = session.on_reset(0, "done", "")
+    rest = {other: 0.0 for other in NOTHING if other != name}
+    with pytest.raises((KeyError, ValueError, OverflowError)):
+        session.on_reward(PERIOD_NS, rest if value is None else rest | {name: value})
+    assert session.episode == running
+    assert session.on_reward(PERIOD_NS, NOTHING) is not None
 
 
 def test_rewards_outside_an_episode_are_not_counted() -> None:
