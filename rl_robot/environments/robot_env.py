@@ -17,7 +17,7 @@ from rl_robot.experience.alignment import Snapshot, SnapshotAssembler, yaw_of_qu
 from rl_robot.perception.block import BlockDetector, PoseTracker
 from rl_robot.robots.commands import interface_motion
 from rl_robot.robots.description import load_robot
-from rl_robot.safety.filter import SafetyFilter
+from rl_robot.safety.chain import make_filter
 from rl_robot.simulation.simulator import Simulator
 from rl_robot.simulation.world import load_scene
 from rl_robot.tasks import Observation, Start, Task, flat_size, flatten, load_task
@@ -67,7 +67,7 @@ class RobotEnv(gymnasium.Env[FlatObservation, npt.NDArray[np.float32]]):
         self.render_mode = render_mode
         scene = load_scene(self.task.scene)
         self.simulator = Simulator(self.robot, scene)
-        self._safety = SafetyFilter(self.robot.joints, period=self.task.period)
+        self._safety = make_filter(self.robot, period=self.task.period)
         self._loop = ControlLoop(self.task, self.robot)
         self._assembler = SnapshotAssembler(
             self.robot, self.task.objects, needs_goal=self.task.has_goal

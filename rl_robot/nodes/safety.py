@@ -36,8 +36,8 @@ from rl_robot.ros.observer import episode_of
 from rl_robot.ros.pace import parse_pace
 from rl_robot.ros.parameters import read_parameters
 from rl_robot.safety.arbiter import SOURCES, TAKE_OVER, Arbiter
+from rl_robot.safety.chain import make_filter, parse_off
 from rl_robot.safety.checks import CommandRefused, RawCommand, check_command
-from rl_robot.safety.filter import SafetyFilter
 from rl_robot.safety.seat import Seat
 from rl_robot.supervision.session import ENDED, RESETTING, RUNNING, Episode
 from rl_robot.tasks import load_task
@@ -68,6 +68,7 @@ class Parameters:
     max_age: float = 2.5  # control periods
     max_future: float = 0.02  # s that a stamp may lie ahead of this node's clock
     watchdog: float = 5.0  # s of wall time after which a paced tick goes on with a hold
+    safety_off: str = ""  # constraints that are not kept, for ablations in simulation
     supervisor_silence: float = 2.0  # s of wall time after which a running episode counts as over
 
 
@@ -97,7 +98,10 @@ class SafetyNode(GraphNode):
         # Simulated at a small factor, ticks are far apart: a few may always be missing.
         silence = given.supervisor_silence * (self._factor or 1.0)
         self._max_silence = max(silence, 5.0 * self._period)
-        self._filter = SafetyFilter(self._robot.joints, period=self._period)
+        off = parse_off(given.safety_off)
+        self._filter = make_filter(self._robot, period=self._period, off=off)
+        if off:
+            self.health["off"] = ", ".join(off)
         self._seat = Seat(self._filter, period=self._period, max_age=self._max_age)
         self._seated_ns = 0
         self._arbiter = Arbiter()
@@ -158,9 +162,13 @@ class SafetyNode(GraphNode):
         )
 
     def _take_joints(self, message: JointState) -> None:
-        self._measure(stamp_ns(message), dict(zip(message.name, message.position, strict=False)))
+        positions = dict(zip(message.name, message.position, strict=False))
+        efforts = dict(zip(message.name, message.effort, strict=False))
+        self._measure(stamp_ns(message), positions, efforts)
 
-    def _measure(self, stamp: int, positions: Mapping[str, float]) -> None:
+    def _measure(
+        self, stamp: int, positions: Mapping[str, float], efforts: Mapping[str, float]
+    ) -> None:
         try:
             measured = np.array([positions[name] for name in self._robot.joint_names])
         except KeyError as missing:
@@ -172,6 +180,8 @@ class SafetyNode(GraphNode):
         if stamp < self._joint_ns - self._period_ns:
             self._start_again("the clock of joint_states was set back")
         self._joint_ns = stamp
+        names = self._robot.joint_names
+        self._filter.measure(measured, np.array([efforts.get(name, np.nan) for name in names]))
         self._seat.measure(measured, self._now())
         # At real time a disabled robot is left alone: it may be moved by hand meanwhile.
         if not self._seat.seated and (self._factor is None or self._arbiter.enabled):
@@ -186,7 +196,9 @@ class SafetyNode(GraphNode):
             except ValueError as error:
                 self.problem(f"joint_states: {error}")
                 return
-            self._measure(joints.stamp_ns, dict(zip(joints.names, joints.positions, strict=False)))
+            positions = dict(zip(joints.names, joints.positions, strict=False))
+            efforts = dict(zip(joints.names, joints.efforts, strict=False))
+            self._measure(joints.stamp_ns, positions, efforts)
 
     def _take_episode(self, message: DiagnosticArray) -> None:
         episode = episode_of(self, message)
@@ -461,7 +473,7 @@ class SafetyNode(GraphNode):
             self._write(interface, sent)
         self._margins.publish(numbers_bytes(safe.margins, stamp))
         if safe.interventions:
-            changed = {f"{item.kind}/{item.joint}": item.amount for item in safe.interventions}
+            changed = {f"{item.kind}/{item.where}": item.amount for item in safe.interventions}
             self._interventions.publish(numbers_bytes(changed, stamp))
         self._executed_ns = max(self._executed_ns, stamp)
         self._counts["held" if source == HOLD else "executed"] += 1

@@ -6,12 +6,25 @@ import numpy.typing as npt
 from rl_robot.resets.quintic import Quintic
 from rl_robot.robots.cartesian import Motion
 from rl_robot.robots.description import Robot
+from rl_robot.safety.constraints import (
+    AccelerationLimits,
+    JerkLimits,
+    PositionLimits,
+    VelocityLimits,
+)
 from rl_robot.safety.filter import SafetyFilter
 
 Array = npt.NDArray[np.float64]
 
 _AT_REST = 1e-3  # rad/s or m/s, commanded
 _OFF_PLAN = 0.02  # rad or m between the plan and what was commanded: someone else moved the robot
+# A little below the limits, so that nothing but the plan has a say in how it is followed.
+_GENTLE_BRAKING = (
+    PositionLimits(),
+    VelocityLimits(),
+    AccelerationLimits(scale=0.9),
+    JerkLimits(scale=0.9),
+)
 _LATENCY = 2  # periods by which what was commanded may trail the plan
 
 
@@ -32,9 +45,12 @@ class JointMove:
             "acceleration": pace * robot.acceleration,
             "jerk": pace * np.array([joint.jerk for joint in robot.joints]),
         }
-        self._brake = SafetyFilter(robot.joints, period=period, substeps=substeps)
+        self._brake = SafetyFilter(
+            robot.joints, period=period, substeps=substeps, limits=_GENTLE_BRAKING
+        )
         self._plan: Quintic | None = None
         self._elapsed = 0.0
+        self._braking = False
 
     def begin(self, goal: Array) -> None:
         """Head for ``goal`` (n,)."""
@@ -56,8 +72,11 @@ class JointMove:
         if self._plan is None or self._is_off(reference):
             self._plan = None
             if np.abs(velocities).max() > _AT_REST:
-                self._brake.reset(reference, velocities)
+                if not self._braking:
+                    self._brake.reset(reference, velocities)
+                self._braking = True
                 return self._brake.step(None).motion
+            self._braking = False
             self._plan = Quintic.within(reference, self._goal, **self._limits)
             self._elapsed = 0.0
         positions = self._plan.at(self._elapsed + self._times)

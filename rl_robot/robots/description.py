@@ -14,6 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from rl_robot.errors import UserError
 from rl_robot.resources import resource_files, resource_path
+from rl_robot.robots.section import Section, list_names
 from rl_robot.robots.urdf import MOVING_TYPES, Urdf, UrdfJoint, parse_urdf
 
 Array = NDArray[np.float64]
@@ -109,6 +110,7 @@ class Robot:
     """
 
     name: str
+    source: Path
     urdf_path: Path
     urdf_xml: str
     base_frame: str
@@ -121,6 +123,7 @@ class Robot:
     cameras: tuple[Camera, ...]
     joint_state_topic: str
     joint_state_rate: float
+    safety: Mapping[str, Any]  # what the safety filter keeps beside the joints' limits
 
     @cached_property
     def joint_names(self) -> tuple[str, ...]:
@@ -161,7 +164,9 @@ class Robot:
         for joint in self.joints:
             if joint.name == name:
                 return joint
-        raise UserError(f"robot {self.name} has no joint {name}; it has {_list(self.joint_names)}")
+        raise UserError(
+            f"robot {self.name} has no joint {name}; it has {list_names(self.joint_names)}"
+        )
 
     def camera(self, name: str) -> Camera:
         """Return the camera called ``name``.
@@ -173,7 +178,7 @@ class Robot:
             if camera.name == name:
                 return camera
         names = [camera.name for camera in self.cameras]
-        raise UserError(f"robot {self.name} has no camera {name}; it has {_list(names)}")
+        raise UserError(f"robot {self.name} has no camera {name}; it has {list_names(names)}")
 
     def interface(self, name: str) -> CommandInterface:
         """Return the command interface called ``name``.
@@ -185,7 +190,7 @@ class Robot:
             if interface.name == name:
                 return interface
         names = [interface.name for interface in self.interfaces]
-        raise UserError(f"robot {self.name} has no interface {name}; it has {_list(names)}")
+        raise UserError(f"robot {self.name} has no interface {name}; it has {list_names(names)}")
 
 
 def _frozen(values: Sequence[float]) -> Array:
@@ -207,7 +212,7 @@ def load_robot(name_or_path: str) -> Robot:
         UserError: unknown robot, malformed YAML or URDF, or a YAML that contradicts its URDF.
     """
     path = _robot_file(name_or_path)
-    section = _Section(_read_yaml(path), str(path))
+    section = Section(_read_yaml(path), str(path))
     urdf_path = _urdf_path(section.text("urdf"), path)
     try:
         urdf_xml = urdf_path.read_text(encoding="utf-8")
@@ -228,6 +233,7 @@ def load_robot(name_or_path: str) -> Robot:
     joint_states = section.section("joint_states")
     robot = Robot(
         name=section.text("name"),
+        source=path,
         urdf_path=urdf_path,
         urdf_xml=urdf_xml,
         base_frame=base_frame,
@@ -240,101 +246,11 @@ def load_robot(name_or_path: str) -> Robot:
         cameras=_cameras(section.section("cameras"), urdf) if "cameras" in section else (),
         joint_state_topic=joint_states.text("topic"),
         joint_state_rate=joint_states.positive("rate"),
+        safety=section.value("safety") if "safety" in section else {},
     )
     joint_states.refuse_others()
     section.refuse_others()
     return robot
-
-
-class _Section:
-    """A mapping of the YAML that knows where it stands, for messages that say what is wrong."""
-
-    def __init__(self, values: Any, where: str) -> None:
-        if not isinstance(values, Mapping):
-            raise UserError(f"{where}: expected a mapping of names to values, got {values!r}")
-        self._values = values
-        self._where = where
-        self._used: set[str] = set()
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._values
-
-    def error(self, text: str) -> UserError:
-        return UserError(f"{self._where}: {text}")
-
-    def names(self) -> list[str]:
-        for name in self._values:
-            if not isinstance(name, str) or not name:
-                raise self.error(f"the name {name!r} must be text")
-        return list(self._values)
-
-    def value(self, key: str) -> Any:
-        self._used.add(key)
-        if key not in self._values:
-            raise self.error(f"{key} is missing")
-        return self._values[key]
-
-    def section(self, key: str) -> "_Section":
-        return _Section(self.value(key), f"{self._where}: {key}")
-
-    def text(self, key: str) -> str:
-        value = self.value(key)
-        if not isinstance(value, str) or not value:
-            raise self.error(f"{key} is {value!r}, it must be text")
-        return value
-
-    def number(self, key: str) -> float:
-        return self._number(key, self.value(key))
-
-    def positive(self, key: str) -> float:
-        value = self.number(key)
-        if value <= 0.0:
-            raise self.error(f"{key} is {value:g}, it must be above 0")
-        return value
-
-    def whole(self, key: str) -> int:
-        value = self.positive(key)
-        if value != int(value):
-            raise self.error(f"{key} is {value:g}, it must be a whole number")
-        return int(value)
-
-    def numbers(self, key: str, count: int) -> tuple[float, ...]:
-        values = self.value(key)
-        if not isinstance(values, list) or len(values) != count:
-            raise self.error(f"{key} is {values!r}, it must be a list of {count} numbers")
-        return tuple(self._number(key, value) for value in values)
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        values = self.value(key)
-        if not isinstance(values, list) or not values:
-            raise self.error(f"{key} is {values!r}, it must be a list of names")
-        for value in values:
-            if not isinstance(value, str):
-                raise self.error(f"{key} has {value!r}, names must be text")
-        return tuple(values)
-
-    def choice(self, key: str, choices: Sequence[str]) -> str:
-        value = self.text(key)
-        if value not in choices:
-            raise self.error(f"{key} is {value}, it must be {' or '.join(choices)}")
-        return value
-
-    def refuse_others(self) -> None:
-        """Refuse keys that nobody asked for: most are misspellings."""
-        for name in self.names():
-            if name not in self._used:
-                raise self.error(f"unknown key {name}; known are {_list(sorted(self._used))}")
-
-    def _number(self, key: str, value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.error(f"{key} is {value!r}, it must be a number")
-        if not math.isfinite(value):
-            raise self.error(f"{key} is {value}, it must be finite")
-        return float(value)
-
-
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(names) if names else "none"
 
 
 def _robot_file(name_or_path: str) -> Path:
@@ -344,7 +260,7 @@ def _robot_file(name_or_path: str) -> Path:
     if path.is_file():
         return path
     raise UserError(
-        f"unknown robot {name_or_path!r}: give one of {_list(available_robots())}, "
+        f"unknown robot {name_or_path!r}: give one of {list_names(available_robots())}, "
         "or the path of a robot's YAML file"
     )
 
@@ -364,26 +280,28 @@ def _urdf_path(text: str, yaml_path: Path) -> Path:
     return (yaml_path.parent / text).resolve()
 
 
-def _frame(section: _Section, key: str, urdf: Urdf) -> str:
+def _frame(section: Section, key: str, urdf: Urdf) -> str:
     frame = section.text(key)
     if frame not in urdf.links:
-        raise section.error(f"{key} is {frame}, but the URDF has only {_list(urdf.links)}")
+        raise section.error(f"{key} is {frame}, but the URDF has only {list_names(urdf.links)}")
     return frame
 
 
-def _joints(section: _Section, urdf: Urdf) -> tuple[Joint, ...]:
+def _joints(section: Section, urdf: Urdf) -> tuple[Joint, ...]:
     moving = [j for j in urdf.joints.values() if j.type in MOVING_TYPES and j.mimics is None]
     names = [joint.name for joint in moving]
     for name in section.names():
         if name not in names:
-            raise section.error(f"{name} is no moving joint of the URDF; it has {_list(names)}")
+            raise section.error(
+                f"{name} is no moving joint of the URDF; it has {list_names(names)}"
+            )
     for name in names:
         if name not in section:
             raise section.error(f"the URDF's joint {name} is missing")
     return tuple(_joint(section.section(joint.name), joint) for joint in moving)
 
 
-def _joint(section: _Section, urdf_joint: UrdfJoint) -> Joint:
+def _joint(section: Section, urdf_joint: UrdfJoint) -> Joint:
     def limit(key: str, widest: float) -> float:
         value = section.number(key) if key in section else widest
         if (value < widest) if key == "lower" else (value > widest):
@@ -410,7 +328,7 @@ def _joint(section: _Section, urdf_joint: UrdfJoint) -> Joint:
     return joint
 
 
-def _gripper(section: _Section, joints: Sequence[Joint]) -> Gripper:
+def _gripper(section: Section, joints: Sequence[Joint]) -> Gripper:
     joint = _joint_called(section, section.text("joint"), joints)
     gripper = Gripper(joint.name, section.number("open"), section.number("closed"))
     section.refuse_others()
@@ -425,7 +343,7 @@ def _arm_first(joints: tuple[Joint, ...], gripper: Gripper | None) -> tuple[Join
     return tuple(sorted(joints, key=lambda j: gripper is not None and j.name == gripper.joint))
 
 
-def _check_tool(section: _Section, urdf: Urdf, tool: str, arm_joints: Sequence[str]) -> None:
+def _check_tool(section: Section, urdf: Urdf, tool: str, arm_joints: Sequence[str]) -> None:
     chain = urdf.moving_ancestors(tool)
     for name in chain:
         if name not in arm_joints:
@@ -435,7 +353,7 @@ def _check_tool(section: _Section, urdf: Urdf, tool: str, arm_joints: Sequence[s
             raise section.error(f"tool_frame {tool} is not moved by arm joint {name}")
 
 
-def _home(section: _Section, joints: Sequence[Joint]) -> dict[str, float]:
+def _home(section: Section, joints: Sequence[Joint]) -> dict[str, float]:
     for name in section.names():
         _joint_called(section, name, joints)
     home = {joint.name: section.number(joint.name) for joint in joints}
@@ -444,20 +362,20 @@ def _home(section: _Section, joints: Sequence[Joint]) -> dict[str, float]:
     return home
 
 
-def _check_within(section: _Section, key: str, value: float, joint: Joint) -> None:
+def _check_within(section: Section, key: str, value: float, joint: Joint) -> None:
     if not joint.lower <= value <= joint.upper:
         limits = f"{joint.lower:g} to {joint.upper:g}"
         raise section.error(f"{key} is {value:g}, outside joint {joint.name}'s limits {limits}")
 
 
-def _joint_called(section: _Section, name: str, joints: Sequence[Joint]) -> Joint:
+def _joint_called(section: Section, name: str, joints: Sequence[Joint]) -> Joint:
     for joint in joints:
         if joint.name == name:
             return joint
-    raise section.error(f"unknown joint {name}; joints are {_list([j.name for j in joints])}")
+    raise section.error(f"unknown joint {name}; joints are {list_names([j.name for j in joints])}")
 
 
-def _interfaces(section: _Section, joints: Sequence[Joint]) -> tuple[CommandInterface, ...]:
+def _interfaces(section: Section, joints: Sequence[Joint]) -> tuple[CommandInterface, ...]:
     interfaces = tuple(_interface(section.section(name), name) for name in section.names())
     owners: dict[str, str] = {}
     for interface in interfaces:
@@ -476,7 +394,7 @@ def _interfaces(section: _Section, joints: Sequence[Joint]) -> tuple[CommandInte
     return interfaces
 
 
-def _interface(section: _Section, name: str) -> CommandInterface:
+def _interface(section: Section, name: str) -> CommandInterface:
     interface = CommandInterface(
         name=name,
         topic=section.text("topic"),
@@ -490,11 +408,11 @@ def _interface(section: _Section, name: str) -> CommandInterface:
     return interface
 
 
-def _cameras(section: _Section, urdf: Urdf) -> tuple[Camera, ...]:
+def _cameras(section: Section, urdf: Urdf) -> tuple[Camera, ...]:
     return tuple(_camera(section.section(name), name, urdf) for name in section.names())
 
 
-def _camera(section: _Section, name: str, urdf: Urdf) -> Camera:
+def _camera(section: Section, name: str, urdf: Urdf) -> Camera:
     x, y, z = section.numbers("position", 3)
     qx, qy, qz, qw = section.numbers("quaternion", 4)
     camera = Camera(
@@ -521,7 +439,7 @@ def _camera(section: _Section, name: str, urdf: Urdf) -> Camera:
     return camera
 
 
-def _check_extrinsics(section: _Section, camera: Camera, urdf: Urdf) -> None:
+def _check_extrinsics(section: Section, camera: Camera, urdf: Urdf) -> None:
     if camera.frame_id not in urdf.links:
         return  # a camera that only the calibration knows
     nominal = urdf.fixed_pose(camera.frame_id)

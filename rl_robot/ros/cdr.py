@@ -99,10 +99,11 @@ class RawJoints(NamedTuple):
     names: list[str]
     positions: np.ndarray
     velocities: np.ndarray
+    efforts: np.ndarray
 
 
 def read_joint_state(raw: bytes) -> RawJoints:
-    """Return what a serialized sensor_msgs/JointState says of positions and velocities.
+    """Return what a serialized sensor_msgs/JointState says.
 
     Raises:
         ValueError: not that, or cut short.
@@ -111,7 +112,7 @@ def read_joint_state(raw: bytes) -> RawJoints:
         reader = _Reader(raw)
         stamp, _ = reader.header()
         names = [reader.string() for _ in range(reader.count())]
-        return RawJoints(stamp, names, reader.doubles(), reader.doubles())
+        return RawJoints(stamp, names, *(reader.doubles() for _ in range(3)))
     except (struct.error, UnicodeDecodeError) as error:
         raise ValueError(f"no serialized joint state: {error}") from None
 

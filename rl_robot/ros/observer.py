@@ -204,7 +204,7 @@ class Observer:
         if letter is None:
             return
         try:
-            self._assembler.add_joint_state(*read_joint_state(letter.raw))
+            self._assembler.add_joint_state(*read_joint_state(letter.raw)[:4])
         except ValueError as error:
             self._node.problem(f"joint_states: {error}")
 

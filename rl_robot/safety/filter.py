@@ -1,16 +1,16 @@
-"""The last thing between a command and the robot: joint limits on what is sent.
+"""The last thing between a command and the robot: limits on what is sent.
 
-Sent positions are samples, one per sub-step; the driver moves linearly between them. The promise is
-about these samples and their first and second differences, from any state that ``reset`` accepts
-and for any command whatever: positions stay inside the joint limits (with room left to stop),
-velocities and accelerations within theirs, and nothing that is not finite is ever sent.
+What is sent are samples, one per sub-step, of a path that is twice differentiable in every joint
+(`path.py`). The promise is about that path, from any state that ``reset`` accepts and for any
+command whatever: position, velocity, acceleration and jerk of each joint stay within their limits
+at every instant, the constraints of the whole robot hold at every sample, and nothing that is not
+finite is ever sent.
 
-The method: the set of states from which braking keeps a joint inside its limits (``stopping.py``)
-is made invariant. A motion that stays in that set by itself passes unchanged; otherwise the joints
-concerned follow it as closely as their limits allow, time-optimally and without overshoot.
+The method: nothing is sent that was not checked together with the stop that follows it. So there is
+always a safe way on, whatever comes next: the stop of the motion sent last.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,38 +19,56 @@ import numpy.typing as npt
 
 from rl_robot.robots.cartesian import Motion
 from rl_robot.robots.description import Joint
-from rl_robot.safety.stopping import safe_speed, stopping_distance
+from rl_robot.safety.constraints import (
+    UNBOUNDED,
+    AccelerationLimits,
+    Finding,
+    GripperForce,
+    JerkLimits,
+    JointConstraint,
+    Measured,
+    PositionLimits,
+    Sweep,
+    SweepConstraint,
+    VelocityLimits,
+)
+from rl_robot.safety.geometry import Geometry
+from rl_robot.safety.path import JointPath, JointState, Path
+from rl_robot.safety.planner import Bounds, Goal, JointPlanner
+from rl_robot.safety.stopping import stopping_distance
 
 Array = npt.NDArray[np.float64]
 
-_KINDS = ("position", "velocity", "acceleration")
-# Excess up to which a command counts as within limits: rounding, not motion.
+JOINT_LIMITS = (PositionLimits(), VelocityLimits(), AccelerationLimits(), JerkLimits())
+
+# Part of a motion that is tried where all of it would break a constraint of the whole robot, before
+# the robot is stopped. Period by period, it gets slower towards what it must not touch.
+_SLOWED = 0.4
+# A goal that is missed by less was reached, rad or m.
+_REACHED = 1e-9
 _RELATIVE = 1e-9
-_ROUNDING = 1e-12  # rad or m
-# Part of the acceleration that is not planned with when braking, so that rounding can be corrected.
-_RESERVE = 1e-6
 # Targets beyond are cut before any arithmetic, so that nothing overflows (rad or m).
-_HUGE = 1e9
+_HUGE = 1e6
 # Limits and measurements beyond this are mistakes, and would strain the arithmetic.
 _WIDEST = 1e6
-_LONGEST = 1e4  # sub-steps from full speed to a stop
+_LONGEST = 100.0  # s from full speed to a stop
 _SAME_TIME = 1e-9  # s
 
 
 @dataclass(frozen=True)
 class Intervention:
-    """One limit that a command would have broken at one joint.
+    """One constraint that a command would have broken.
 
     Attributes:
-        kind: "position" (stopping distance included), "velocity", "acceleration", "non_finite" or
-            "malformed" (other joints, shapes or times than ``check_command`` lets through).
-        joint: name of the joint.
-        amount: by how much the command exceeded the limit (rad or m, per s, per s^2); 1 for
-            "non_finite" and "malformed", which name every joint.
+        kind: name of the constraint, or "non_finite" or "malformed" (other joints, shapes or times
+            than ``check_command`` lets through).
+        where: name of the joint, or what in the whole robot is concerned.
+        amount: by how much the command exceeded the limit, in SI units; 1 for "non_finite" and
+            "malformed", which name every joint.
     """
 
     kind: str
-    joint: str
+    where: str
     amount: float
 
 
@@ -60,10 +78,10 @@ class SafeMotion:
 
     Attributes:
         motion: positions (substeps, n) at (substeps,) times from the start of the period.
-        interventions: empty when the command passed unchanged, or when there was none.
-        margins: "position/<joint>", "velocity/<joint>", "acceleration/<joint>" -> smallest distance
-            to the limit within the period, SI units; negative only where a joint was measured
-            outside its position limits.
+        interventions: empty when the command was followed, or when there was none.
+        margins: "<constraint>/<joint>" for the limits of joints, otherwise "<constraint>" ->
+            smallest distance to the limit within the period, and for the whole robot until it
+            could have stopped. SI units; negative only where the robot was measured beyond a limit.
     """
 
     motion: Motion
@@ -72,62 +90,94 @@ class SafeMotion:
 
 
 class State(NamedTuple):
-    """What was commanded last: positions (n,) and velocities (n,) over the last sub-step."""
+    """Commanded positions, velocities and accelerations, (n,) each."""
 
     positions: Array
     velocities: Array
+    accelerations: Array
+
+
+class _Plan(NamedTuple):
+    """A path that keeps all constraints, its samples from the present on, and what was found."""
+
+    path: Path
+    samples: tuple[Array, Array]
+    findings: dict[str, Finding]
 
 
 class SafetyFilter:
-    """Limits position, velocity and acceleration of what is sent to the joints."""
+    """Limits what is sent to the joints."""
 
-    def __init__(self, joints: Sequence[Joint], *, period: float = 0.1, substeps: int = 5) -> None:
+    def __init__(
+        self,
+        joints: Sequence[Joint],
+        *,
+        period: float = 0.1,
+        substeps: int = 5,
+        limits: Iterable[JointConstraint] = JOINT_LIMITS,
+        constraints: Iterable[SweepConstraint] = (),
+        geometry: Geometry | None = None,
+        gripper_force: GripperForce | None = None,
+    ) -> None:
         """Filter commands to ``joints``, ``substeps`` samples per ``period`` (s).
 
+        Args:
+            joints: the robot's.
+            period: s.
+            substeps: samples per period.
+            limits: of single joints.
+            constraints: of the whole robot; they need its ``geometry``.
+            geometry: of the robot.
+            gripper_force: limit of the gripper's force, if it has one.
+
         Raises:
-            ValueError: no joints, limits that are not usable, or sub-steps that are not between
-                0.1 ms and 1 s long.
+            ValueError: no joints, limits that are not usable, sub-steps that are not between
+                0.1 ms and 1 s long, or constraints without geometry.
         """
         if not (substeps >= 1 and 1e-4 <= period / substeps <= 1.0):
             raise ValueError(f"a period of {period} s in {substeps} sub-steps is not usable")
         if not joints:
             raise ValueError("a safety filter needs at least one joint")
-        for joint in joints:
-            _check_limits(joint, period / substeps)
+        self._constraints = tuple(constraints)
+        if self._constraints and geometry is None:
+            raise ValueError("constraints of the whole robot need its geometry")
+        self._geometry = geometry
+        self._gripper_force = gripper_force
         self.names = tuple(joint.name for joint in joints)
-        self._lower = np.array([joint.lower for joint in joints], dtype=np.float64)
-        self._upper = np.array([joint.upper for joint in joints], dtype=np.float64)
-        self._velocity = np.array([joint.velocity for joint in joints], dtype=np.float64)
-        self._acceleration = np.array([joint.acceleration for joint in joints], dtype=np.float64)
-        self._interval = period / substeps
-        self._step = self._interval * self._acceleration
-        self._braking = (1.0 - _RESERVE) * self._acceleration
-        self._slack = _RELATIVE * np.array(
-            [self._interval * self._step, self._velocity, self._acceleration]
-        )
-        self._slack[0] += _ROUNDING
-        # more room than any permitted speed needs to stop makes no difference
-        intervals = self._velocity / self._step + 2.0
-        self._far = 2.0 * self._interval * (self._velocity + self._step) * intervals
-        # the sent samples, and one more that tells where a longer motion goes on to
-        self._sampling_times = self._interval * np.arange(1, substeps + 2, dtype=np.float64)
-        self._times = self._sampling_times[:-1].copy()
+        limits = tuple(limits)
+        for joint in joints:
+            _check_limits(joint)
+        self.limits = [_narrowed(joint, limits) for joint in joints]
+        self._planners = [JointPlanner(bounds, period) for bounds in self.limits]
+        self._lower = np.array([bounds.lower for bounds in self.limits])
+        self._upper = np.array([bounds.upper for bounds in self.limits])
+        self._most = np.array([[b.velocity, b.acceleration, b.jerk] for b in self.limits]).T
+        self.period = period
+        self.interval = period / substeps
+        self._substeps = substeps
+        self._times = self.interval * np.arange(1, substeps + 1, dtype=np.float64)
+        self._times[-1] = period
         self._times.setflags(write=False)
-        self._margin_names = tuple(f"{kind}/{name}" for kind in _KINDS for name in self.names)
-        self._state: State | None = None
-        # states (substeps + 1, n) of the period sent last: positions and velocities
-        self._sent: State | None = None
+        # where the jerk jumps at the end of the period, what comes before it counts
+        self._sampled = np.array([0.0, *self._times[:-1], (1.0 - 1e-9) * period])
+        self._margin_names = tuple(
+            f"{kind}/{name}"
+            for kind in ("position", "velocity", "acceleration", "jerk")
+            for name in self.names
+        )
+        self._measured = Measured(*np.full((2, len(joints)), np.nan))
+        self._path: Path | None = None
+        self._at = 0.0  # time on the path at which the next period begins
+        self._sent = False
 
     @property
     def state(self) -> State:
-        """What was commanded last, at the end of the last period.
+        """What is commanded at the beginning of the next period.
 
         Raises:
             RuntimeError: before the first ``reset``.
         """
-        if self._state is None:
-            raise RuntimeError("the safety filter needs reset() with the measured state first")
-        return State(self._state.positions.copy(), self._state.velocities.copy())
+        return State(*np.array(self._states()).T)
 
     @property
     def at_rest(self) -> bool:
@@ -136,7 +186,7 @@ class SafetyFilter:
         Raises:
             RuntimeError: before the first ``reset``.
         """
-        return not self.state.velocities.any()
+        return self._going().end <= self._at + _SAME_TIME
 
     def reset(
         self, positions: Sequence[float] | Array, velocities: Sequence[float] | Array | None = None
@@ -150,45 +200,45 @@ class SafetyFilter:
         Raises:
             ValueError: wrong shape, or a number that is not finite or beyond 1e6.
         """
-        measured = self._measured("positions", positions)
-        rates = self._measured(
+        where = self._checked("positions", positions)
+        rates = self._checked(
             "velocities", np.zeros(len(self.names)) if velocities is None else velocities
         )
-        room = np.minimum([measured - self._lower, self._upper - measured], self._far)
-        # braking starts with the next interval, so one step more than its speed is allowed
-        below, above = safe_speed(room, self._braking, self._interval) + self._step
-        rates = _clip(rates, -below, above)
-        self._state = State(measured, _clip(rates, -self._velocity, self._velocity))
-        self._sent = None
+        paths = []
+        for planner, position, rate in zip(self._planners, where, rates, strict=True):
+            outward = planner.stoppable(float(position), float(rate))
+            paths.append(
+                planner.brake(JointState(float(position), outward, 0.0))
+                or JointPath.resting(float(position))
+            )
+        self._path, self._at, self._sent = Path(paths), 0.0, False
+
+    def measure(self, positions: Array, efforts: Array) -> None:
+        """Take what the joints' sensors say: (n,) each, SI units; efforts NaN where unknown."""
+        self._measured = Measured(positions, efforts)
 
     def step(self, motion: Motion | None) -> SafeMotion:
         """Return one period of motion within limits that follows ``motion`` as far as it may.
 
-        ``motion`` starts where the last one ended, and its last point is held; None, or a motion
-        that is not usable, decelerates every joint to a stop and holds. Numbers of any kind in a
-        motion never raise.
+        What counts is where ``motion``, which starts where the last one ended, is at the end of the
+        period, and how fast: the way there is chosen smooth. Its last point is held if it comes
+        before that. None, or a motion that is not usable, decelerates every joint to a stop and
+        holds. Numbers of any kind in a motion never raise.
 
         Raises:
             RuntimeError: before the first ``reset``.
         """
-        state = self.state
-        problem = None if motion is None else self._problem(motion)
-        if motion is None or problem is not None:
-            interventions = () if problem is None else self._refuse(problem)
-            return self._commit(state, self._brake(state), interventions)
-        wanted = self._sample(motion, state.positions)
-        limited = _clip(wanted, self._lower, self._upper)
-        excess = self._excess(wanted[:-1], limited[:-1], state)
-        beyond = excess > self._slack
-        if not beyond.any():
-            return self._commit(state, limited[:-1], ())
-        tracked = self._track(limited, state)
-        sent = np.where(beyond.any(axis=0), tracked, limited[:-1])
-        interventions = tuple(
-            Intervention(_KINDS[kind], self.names[joint], float(excess[kind, joint]))
-            for kind, joint in np.argwhere(beyond)
-        )
-        return self._commit(state, sent, interventions)
+        plan, interventions = self._decide(motion)
+        self._path, self._at, self._sent = plan.path, self.period, True
+        return self._answer(plan, interventions)
+
+    def preview(self, motion: Motion | None) -> SafeMotion:
+        """Return what ``step`` would return, and change nothing.
+
+        Raises:
+            RuntimeError: before the first ``reset``.
+        """
+        return self._answer(*self._decide(motion))
 
     def tail(self) -> Motion:
         """Return the motion that brakes to a stop after the period returned last.
@@ -196,13 +246,10 @@ class SafetyFilter:
         Its times go on after that period; it has no points where all joints are at rest. A driver
         that gets it together with the period, and then nothing more, stops within limits by itself.
         """
-        positions, velocities = self.state
-        count = int(np.ceil((np.abs(velocities) / self._step).max()))
-        intervals = np.arange(1, count + 1, dtype=np.float64)
-        speeds = np.maximum(np.abs(velocities) - intervals[:, None] * self._step, 0.0)
-        path = positions + self._interval * np.cumsum(np.copysign(speeds, velocities), axis=0)
-        path = _clip(path, np.minimum(self._lower, positions), np.maximum(self._upper, positions))
-        return Motion(self.names, self._times[-1] + self._interval * intervals, path)
+        path = self._going()
+        count = max(int(np.ceil((path.end - self._at) / self.interval - 1e-6)), 0)
+        ahead = self.interval * np.arange(1, count + 1, dtype=np.float64)
+        return Motion(self.names, self.period + ahead, path.sample(self._at + ahead)[0])
 
     def interrupt(self, elapsed: float) -> None:
         """Go on from where the driver is ``elapsed`` s after the period returned last began.
@@ -210,32 +257,173 @@ class SafetyFilter:
         For commands that are sent as they arrive, sooner or later than one period after the last
         one: call it before ``step``, so that the next motion starts where the driver really is. It
         takes it that the driver also got the ``tail``. Without effect after ``reset``, or twice.
-        A sub-step that is cut short may differ from the next by up to two steps of velocity instead
-        of one; over any longer time the acceleration limit holds.
 
         Raises:
             ValueError: ``elapsed`` is not finite.
         """
         if not np.isfinite(elapsed):
             raise ValueError(f"elapsed: expected seconds, got {elapsed}")
-        if self._sent is None:
-            return
-        tail = self.tail()
-        path = np.concatenate([self._sent.positions, tail.positions])
-        later, _ = self._derivatives(self.state, tail.positions)
-        speeds = np.concatenate([self._sent.velocities, later])
-        at = min(max(elapsed / self._interval, 0.0), len(path) - 1.0)
-        before = min(int(at), len(path) - 2)
-        part = at - before
-        # Halfway through a sub-step, only half of its change of velocity is used up: otherwise
-        # commands in quick succession would add up to more acceleration than is allowed.
-        self._state = State(
-            _between(path[before], path[before + 1], part),
-            _between(speeds[before], speeds[before + 1], part),
-        )
-        self._sent = None
+        if self._sent:
+            self._at = min(max(elapsed, 0.0), max(self._going().end, self.period))
+            self._sent = False
 
-    def _measured(self, what: str, values: Sequence[float] | Array) -> Array:
+    # --- deciding --------------------------------------------------------------------------
+
+    def _going(self) -> Path:
+        if self._path is None:
+            raise RuntimeError("the safety filter needs reset() with the measured state first")
+        return self._path
+
+    def _states(self) -> list[JointState]:
+        return [joint.at(self._at) for joint in self._going().joints]
+
+    def _decide(self, motion: Motion | None) -> tuple[_Plan, tuple[Intervention, ...]]:
+        """Return the motion to send, and what had to be changed about the one asked for."""
+        states = self._states()
+        problem = None if motion is None else self._problem(motion)
+        if motion is None or problem is not None:
+            refused = () if problem is None else self._refuse(problem)
+            return self._halt(states), refused
+        goals, interventions = self._permitted(self._asked(motion, states), states)
+        paths = self._paths(states, goals)
+        interventions += self._missed(states, goals, paths)
+        plan, broken = self._look(paths)
+        if broken is None:
+            return plan, tuple(interventions)
+        interventions.append(broken)
+        plan, broken = self._look(self._paths(states, self._slowed(goals, states)))
+        return (plan if broken is None else self._halt(states)), tuple(interventions)
+
+    def _asked(self, motion: Motion, states: Sequence[JointState]) -> list[Goal]:
+        """Return where the motion is at the end of the period, how fast, and how accelerating."""
+        times = np.asarray(motion.times, dtype=np.float64)
+        positions = np.clip(np.asarray(motion.positions, dtype=np.float64), -_HUGE, _HUGE)
+        if len(times) == len(self._times) > 3 and np.abs(times - self._times).max() < _SAME_TIME:
+            # Derivatives at the last point: of the cubic through the last four where that keeps
+            # the jerk limit, otherwise, at a bend, of the line through the last two.
+            a, b, c, d = positions[-4:]
+            third = np.abs(d - 3.0 * c + 3.0 * b - a) / self.interval**3
+            smooth = third <= 1.001 * self._most[2]
+            cubic = (11.0 * d - 18.0 * c + 9.0 * b - 2.0 * a) / (6.0 * self.interval)
+            rates = np.where(smooth, cubic, (d - c) / self.interval)
+            changes = smooth * (2.0 * d - 5.0 * c + 4.0 * b - a) / self.interval**2
+            return [Goal(*goal) for goal in np.column_stack([d, rates, changes]).tolist()]
+        if times[0] > 0.0:
+            times = np.concatenate([[0.0], times])
+            positions = np.concatenate([[[state.position for state in states]], positions])
+        if times[-1] < self.period - _SAME_TIME or len(times) == 1:  # reached before: held there
+            return [Goal(position) for position in positions[-1].tolist()]
+        after = min(int(np.searchsorted(times, self.period - _SAME_TIME)), len(times) - 1)
+        after = max(after, 1)
+        with np.errstate(over="ignore"):  # times may be as close as floats get
+            rates = (positions[after] - positions[after - 1]) / (times[after] - times[after - 1])
+        rates = np.clip(rates, -_HUGE, _HUGE)
+        wanted = positions[after] + (self.period - times[after]) * rates
+        return [Goal(*goal) for goal in np.column_stack([wanted, rates]).tolist()]
+
+    def _permitted(
+        self, asked: Sequence[Goal], states: Sequence[JointState]
+    ) -> tuple[list[Goal], list[Intervention]]:
+        """Return the goals as far as each joint's limits permit them, and what was changed."""
+        goals, interventions = [], []
+        for name, planner, goal in zip(self.names, self._planners, asked, strict=True):
+            permitted = planner.permitted(goal)
+            interventions += _cut(name, planner, goal, permitted)
+            goals.append(permitted)
+        force = self._gripper_force
+        if force is not None:
+            index, asked_for = force.joint, goals[force.joint]
+            held = force.hold_back(asked_for, states[index].position, self._measured)
+            if held != asked_for:
+                beyond = -force.room(self._measured)
+                interventions.append(Intervention(force.name, self.names[index], beyond))
+                goals[index] = held
+        return goals, interventions
+
+    def _slowed(self, goals: Sequence[Goal], states: Sequence[JointState]) -> list[Goal]:
+        """Return goals between a stop at once and ``goals``."""
+        stopping = [joint.at(self.period) for joint in self._stopping(states)]
+        return [
+            Goal(
+                stop.position + _SLOWED * (goal.position - stop.position),
+                stop.velocity + _SLOWED * (goal.velocity - stop.velocity),
+            )
+            for goal, stop in zip(goals, stopping, strict=True)
+        ]
+
+    def _paths(self, states: Sequence[JointState], goals: Sequence[Goal]) -> list[JointPath]:
+        """Return the joints' paths to the goals; where there is none, to a stop."""
+        return [
+            planner.reach(state, goal) or planner.brake(state) or joint.after(self._at)
+            for planner, state, goal, joint in zip(
+                self._planners, states, goals, self._going().joints, strict=True
+            )
+        ]
+
+    def _stopping(self, states: Sequence[JointState]) -> list[JointPath]:
+        return [
+            planner.brake(state) or joint.after(self._at)
+            for planner, state, joint in zip(
+                self._planners, states, self._going().joints, strict=True
+            )
+        ]
+
+    def _halt(self, states: Sequence[JointState]) -> _Plan:
+        """Return the stop at once or, should that break something, the one checked before."""
+        plan, broken = self._look(self._stopping(states))
+        if broken is None:
+            return plan
+        plan, _ = self._look([joint.after(self._at) for joint in self._going().joints])
+        return plan
+
+    def _look(self, paths: Sequence[JointPath]) -> tuple[_Plan, Intervention | None]:
+        """Return the plan of the joints' paths, and the first constraint that it breaks."""
+        path = Path(paths)
+        count = self._substeps
+        if self._constraints:
+            count = max(count, int(np.ceil(path.end / self.interval - 1e-6)))
+        samples = path.sample(self.interval * np.arange(count + 1, dtype=np.float64))
+        findings: dict[str, Finding] = {}
+        plan = _Plan(path, samples, findings)
+        if self._geometry is None:
+            return plan, None
+        sweep = Sweep(self._geometry, samples[0], samples[1])
+        for constraint in self._constraints:
+            finding = constraint.look(sweep)
+            findings[constraint.name] = finding
+            if finding.broken:
+                return plan, Intervention(constraint.name, finding.where, -finding.room)
+        return plan, None
+
+    def _missed(
+        self, states: Sequence[JointState], goals: Sequence[Goal], paths: Sequence[JointPath]
+    ) -> list[Intervention]:
+        """Return the limits that prevent joints from being where they should be in time."""
+        missed = []
+        for name, planner, state, goal, path in zip(
+            self.names, self._planners, states, goals, paths, strict=True
+        ):
+            if abs(path.at(self.period).position - goal.position) > _REACHED:
+                missed.append(_prevented(name, planner, state, goal))
+        return missed
+
+    # --- answering -------------------------------------------------------------------------
+
+    def _answer(self, plan: _Plan, interventions: tuple[Intervention, ...]) -> SafeMotion:
+        positions, velocities = (samples[: self._substeps + 1] for samples in plan.samples)
+        room = np.minimum(positions - self._lower, self._upper - positions).min(axis=0)
+        derivatives = velocities, *plan.path.changes(self._sampled)
+        peaks = np.array([np.abs(samples).max(axis=0) for samples in derivatives])
+        values = np.concatenate([room, (self._most - peaks).ravel()]).tolist()
+        margins = dict(zip(self._margin_names, values, strict=True))
+        margins |= {name: finding.room for name, finding in plan.findings.items()}
+        if self._gripper_force is not None:
+            margins[self._gripper_force.name] = self._gripper_force.room(self._measured)
+        return SafeMotion(Motion(self.names, self._times, positions[1:]), interventions, margins)
+
+    # --- what comes in ---------------------------------------------------------------------
+
+    def _checked(self, what: str, values: Sequence[float] | Array) -> Array:
         array = np.array(values, dtype=np.float64)
         if array.shape != (len(self.names),) or not (np.abs(array) <= _WIDEST).all():
             raise ValueError(f"{what}: expected {len(self.names)} finite numbers, got {values}")
@@ -254,7 +442,9 @@ class SafetyFilter:
         )
         if not well_formed:
             return "malformed"
-        if not (np.isfinite(positions).all() and np.isfinite(times).all()):
+        with np.errstate(over="ignore"):  # of wider floats
+            numbers = positions.astype(np.float64), times.astype(np.float64)
+        if not all(np.isfinite(values).all() for values in numbers):
             return "non_finite"
         if times[0] < 0 or (times[1:] <= times[:-1]).any():
             return "malformed"
@@ -263,142 +453,53 @@ class SafetyFilter:
     def _refuse(self, kind: str) -> tuple[Intervention, ...]:
         return tuple(Intervention(kind, name, 1.0) for name in self.names)
 
-    def _sample(self, motion: Motion, start: Array) -> Array:
-        """Return the motion's positions at the sampling times, (substeps + 1, n)."""
-        times = np.asarray(motion.times, dtype=np.float64)
-        positions = _clip(np.asarray(motion.positions, dtype=np.float64), -_HUGE, _HUGE)
-        if len(times) == len(self._times) and np.abs(times - self._times).max() < _SAME_TIME:
-            samples = np.concatenate([positions, positions[-1:]])
-        else:
-            samples = _interpolate(times, positions, start, self._sampling_times)
-        if len(self._times) > 1 and times[-1] < self._times[-1] + _SAME_TIME:
-            # what follows is unknown: most likely it goes on as it ended
-            samples[-1] = 2.0 * samples[-2] - samples[-3]
-        return samples
 
-    def _derivatives(self, state: State, samples: Array) -> tuple[Array, Array]:
-        """Return velocities and accelerations, each (H, n), of samples (H, n) after ``state``."""
-        path = np.concatenate([state.positions[None], samples])
-        velocities = (path[1:] - path[:-1]) / self._interval
-        changing = np.concatenate([state.velocities[None], velocities])
-        return velocities, (changing[1:] - changing[:-1]) / self._interval
-
-    def _excess(self, wanted: Array, limited: Array, state: State) -> Array:
-        """Return by how much the wanted samples exceed each limit: one row per kind, (3, n).
-
-        ``limited`` are the same samples, clipped to the position limits. As exceeding these counts
-        also what could not be stopped any more before them.
-        """
-        asked, _ = self._derivatives(state, wanted)
-        velocities, accelerations = self._derivatives(state, limited)
-        speeds = np.minimum(np.abs(velocities), self._velocity)
-        braking = stopping_distance(speeds, self._braking, self._interval)
-        room = np.where(velocities > 0.0, self._upper - limited, limited - self._lower)
-        overrun = np.where(velocities != 0.0, braking - room, 0.0)
-        outside = np.abs(wanted - limited)
-        return np.array(
-            [
-                np.maximum(overrun, outside).max(axis=0),
-                np.abs(asked).max(axis=0) - self._velocity,
-                np.abs(accelerations).max(axis=0) - self._acceleration,
-            ]
-        )
-
-    def _track(self, limited: Array, state: State) -> Array:
-        """Follow the samples (substeps + 1, n) as fast as limits allow, without overshoot.
-
-        Seen from a target that moves on at its present rate, each joint approaches at the greatest
-        speed from which it can still stop at the target.
-        """
-        rates = (limited[1:] - limited[:-1]) / self._interval
-        rates = _clip(rates, -self._velocity, self._velocity)
-        sent = []
-        for origin, rate in zip(limited[:-1] - self._interval * rates, rates, strict=True):
-            state = self._advance(state, rate, origin - state.positions)
-            sent.append(state.positions)
-        return np.array(sent)
-
-    def _brake(self, state: State) -> Array:
-        still = np.zeros(len(self.names))
-        sent = []
-        for _ in self._times:
-            state = self._advance(state, still, still)
-            sent.append(state.positions)
-        return np.array(sent)
-
-    def _advance(self, state: State, rate: Array, ahead: Array) -> State:
-        """Move one sub-step towards targets that move at ``rate`` and are ``ahead`` by so much."""
-        room = np.array(
-            [state.positions - self._lower, self._upper - state.positions, np.abs(ahead)]
-        )
-        room = np.minimum(room, self._far)
-        below, above, approach = safe_speed(room, self._braking, self._interval)
-        velocities = _clip(rate + np.copysign(approach, ahead), -below, above)
-        velocities = _clip(velocities, -self._velocity, self._velocity)
-        # last, for it can always be kept; by the invariant it doesn't undo the others
-        velocities = _clip(velocities, state.velocities - self._step, state.velocities + self._step)
-        positions = _clip(
-            state.positions + self._interval * velocities,
-            np.minimum(self._lower, state.positions),
-            np.maximum(self._upper, state.positions),
-        )
-        return State(positions, (positions - state.positions) / self._interval)
-
-    def _commit(
-        self, before: State, sent: Array, interventions: tuple[Intervention, ...]
-    ) -> SafeMotion:
-        velocities, accelerations = self._derivatives(before, sent)
-        self._sent = State(
-            np.concatenate([before.positions[None], sent]),
-            np.concatenate([before.velocities[None], velocities]),
-        )
-        self._state = State(sent[-1].copy(), velocities[-1])
-        room = np.minimum(sent - self._lower, self._upper - sent).min(axis=0)
-        speed_room = self._velocity - np.abs(velocities).max(axis=0)
-        change_room = self._acceleration - np.abs(accelerations).max(axis=0)
-        margins = np.concatenate([room, speed_room, change_room]).tolist()
-        return SafeMotion(
-            motion=Motion(self.names, self._times, sent),
-            interventions=interventions,
-            margins=dict(zip(self._margin_names, margins, strict=True)),
-        )
+def _cut(name: str, planner: JointPlanner, asked: Goal, permitted: Goal) -> list[Intervention]:
+    """Say what of a joint's goal was not permitted."""
+    bounds = planner.bounds
+    cut = []
+    outside = abs(asked.position - permitted.position)
+    if outside > _REACHED:
+        cut.append(Intervention("position", name, outside))
+    speed = abs(asked.velocity)
+    if speed > (1.0 + _RELATIVE) * bounds.velocity:
+        cut.append(Intervention("velocity", name, speed - bounds.velocity))
+    elif outside <= _REACHED:
+        upwards = asked.velocity > 0.0
+        room = bounds.upper - permitted.position if upwards else permitted.position - bounds.lower
+        overrun = stopping_distance(speed, bounds.acceleration, bounds.jerk) - room
+        if speed > 0.0 and overrun > _REACHED:
+            cut.append(Intervention("position", name, overrun))
+    return cut
 
 
-def _clip(values: Array, lowest: Array | float, highest: Array | float) -> Array:
-    # several times faster than np.clip on a few numbers
-    clipped: Array = np.maximum(np.minimum(values, highest), lowest)
-    return clipped
+def _prevented(name: str, planner: JointPlanner, state: JointState, goal: Goal) -> Intervention:
+    """Say which limit prevents most that a joint reaches its goal in time."""
+    kinds = ("velocity", "acceleration", "jerk")
+    most = [getattr(planner.bounds, kind) for kind in kinds]
+    excess = planner.excess(state, goal)
+    worst = max(range(len(kinds)), key=lambda kind: excess[kind] / most[kind])
+    return Intervention(kinds[worst], name, excess[worst])
 
 
-def _between(first: Array, second: Array, part: float) -> Array:
-    # clipped, for rounding could put it just outside the two, and a limit may be one of them
-    mixed = (1.0 - part) * first + part * second
-    return _clip(mixed, np.minimum(first, second), np.maximum(first, second))
+def _narrowed(joint: Joint, limits: Iterable[JointConstraint]) -> Bounds:
+    """Return what all limits together allow a joint."""
+    bounds = UNBOUNDED
+    for limit in limits:
+        bounds = limit.narrow(joint, bounds)
+    return bounds
 
 
-def _interpolate(times: Array, positions: Array, start: Array, at: Array) -> Array:
-    """Return the positions at times ``at``: from ``start`` at 0 linearly through the points."""
-    if times[0] > 0.0:
-        times, first = np.concatenate([[0.0], times]), start
-    else:
-        times, first = np.concatenate([[-1.0], times]), positions[0]
-    positions = np.concatenate([first[None], positions])
-    at = np.minimum(at, times[-1])
-    before = np.searchsorted(times, at) - 1
-    weight = ((at - times[before]) / (times[before + 1] - times[before]))[:, None]
-    samples: Array = (1.0 - weight) * positions[before] + weight * positions[before + 1]
-    return samples
-
-
-def _check_limits(joint: Joint, interval: float) -> None:
+def _check_limits(joint: Joint) -> None:
     usable = (
         -_WIDEST <= joint.lower <= joint.upper <= _WIDEST
         and 1.0 / _WIDEST <= joint.velocity <= _WIDEST
         and 1.0 / _WIDEST <= joint.acceleration <= _WIDEST
-        and joint.velocity <= _LONGEST * interval * joint.acceleration
+        and 1.0 / _WIDEST <= joint.jerk <= _WIDEST**2
+        and joint.velocity / joint.acceleration + joint.acceleration / joint.jerk <= _LONGEST
     )
     if not usable:
         raise ValueError(
             f"limits of {joint.name} are not usable: position {joint.lower} to {joint.upper}, "
-            f"velocity {joint.velocity}, acceleration {joint.acceleration}"
+            f"velocity {joint.velocity}, acceleration {joint.acceleration}, jerk {joint.jerk}"
         )

@@ -1,43 +1,27 @@
-"""Braking arithmetic of a joint that is commanded at fixed sampling times.
+"""Braking arithmetic of one joint whose velocity, acceleration and jerk are limited."""
 
-A joint moves from sample to sample at constant velocity, and from one sampling interval ``h`` to
-the next its velocity changes by at most ``h * a``. So all distances here are those of the sampled
-motion, exactly, not of its continuous idealization ``v^2 / 2a``, which would overrun by up to
-``h * v / 2``.
-"""
-
-import numpy as np
-import numpy.typing as npt
-
-Array = npt.NDArray[np.float64]
+import math
 
 
-def stopping_distance(speed: Array, acceleration: Array, interval: float) -> Array:
-    """Return how far (>= 0) joints still travel that brake from the next interval on.
+def stopping_distance(speed: float, acceleration: float, jerk: float) -> float:
+    """Return how far a joint still travels that brakes from ``speed`` >= 0, not accelerating yet.
 
-    Args:
-        speed: speed over the interval just ended, >= 0, any shape.
-        acceleration: greatest deceleration, > 0, broadcast against ``speed``.
-        interval: sampling interval in s, > 0.
+    The deceleration is built up and taken back at ``jerk``, and reaches ``acceleration`` where
+    there is time for it.
     """
-    step = interval * acceleration
-    count = np.floor(speed / step)
-    return interval * count * (speed - 0.5 * step * (count + 1.0))
+    if speed * jerk <= acceleration * acceleration:
+        return speed * math.sqrt(speed / jerk)
+    return 0.5 * speed * (speed / acceleration + acceleration / jerk)
 
 
-def safe_speed(distance: Array, acceleration: Array, interval: float) -> Array:
-    """Return the greatest speed over the next interval that still allows to stop in time.
+def safe_speed(distance: float, acceleration: float, jerk: float) -> float:
+    """Return the greatest speed from which a joint can stop within ``distance``.
 
-    The inverse of ``speed * interval + stopping_distance(speed)``, which is piecewise linear,
-    continuous and increasing. No distance left, or a negative one, gives 0.
-
-    Args:
-        distance: room left, any shape, finite.
-        acceleration: greatest deceleration, > 0, broadcast against ``distance``.
-        interval: sampling interval in s, > 0.
+    The inverse of ``stopping_distance``; 0 where no distance is left, or a negative one.
     """
-    step = interval * acceleration
-    room = np.maximum(distance, 0.0) / (interval * step)
-    count = np.floor(0.5 * (np.sqrt(1.0 + 8.0 * room) - 1.0))
-    speed: Array = step * (room / (count + 1.0) + 0.5 * count)
-    return speed
+    if distance <= 0.0:
+        return 0.0
+    if distance * jerk * jerk <= acceleration**3:
+        return float((distance * distance * jerk) ** (1.0 / 3.0))
+    ramp = acceleration * acceleration / (2.0 * jerk)
+    return math.sqrt(ramp * ramp + 2.0 * acceleration * distance) - ramp

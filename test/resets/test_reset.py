@@ -56,7 +56,7 @@ class Scene:
         self.path: list[np.ndarray] = []
 
     def view(self) -> View:
-        positions, velocities = self.filter.state
+        positions, velocities, _ = self.filter.state
         for name, position in self.stuck.items():
             positions[ROBOT.joint_names.index(name)] = position
         objects = {}
@@ -78,7 +78,7 @@ class Scene:
 def run(machine: ResetMachine, scene: Scene, start: Start = START, ticks: int = 400) -> ResetStep:
     machine.begin(start)
     for _ in range(ticks):
-        step = machine.tick(scene.view(), *scene.filter.state)
+        step = machine.tick(scene.view(), *scene.filter.state[:2])
         if step.status != "working":
             return step
         scene.apply(step)
@@ -108,7 +108,7 @@ def test_reset_from_a_grasp_opens_lifts_homes_and_places() -> None:
 def test_reset_motion_is_smooth_and_never_needs_the_safety_filter() -> None:
     scene = Scene(low_pose())
     run(ResetMachine(ROBOT, GRASP), scene)
-    assert scene.interventions == []
+    assert scene.interventions == [], scene.interventions[:12]
     velocities = np.diff(scene.path, axis=0) / 0.02
     changes = np.diff(velocities, axis=0) / 0.02
     assert (np.abs(velocities) <= 0.6 * ROBOT.velocity * (1 + 1e-9)).all()
@@ -120,7 +120,7 @@ def test_reset_of_a_moving_robot_brakes_first() -> None:
     scene.filter.reset(scene.positions, 0.8 * ROBOT.velocity)
     step = run(ResetMachine(ROBOT, GRASP), scene)
     assert step.status == "done"
-    assert scene.interventions == []
+    assert scene.interventions == [], scene.interventions[:12]
 
 
 def test_reset_at_home_takes_few_ticks() -> None:
@@ -216,7 +216,7 @@ def test_a_stop_in_between_is_survived() -> None:
     machine = ResetMachine(ROBOT, GRASP)
     machine.begin(START)
     for tick in range(400):
-        step = machine.tick(scene.view(), *scene.filter.state)
+        step = machine.tick(scene.view(), *scene.filter.state[:2])
         if step.status != "working":
             break
         if 12 <= tick < 20:

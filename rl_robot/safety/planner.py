@@ -1,0 +1,338 @@
+"""Plans one joint's motion: as asked for over the next period, then to a stop, all within limits.
+
+Two shapes reach what is asked for. A polynomial of the fifth degree spreads the change over the
+whole period, and is taken where it keeps all limits. Otherwise the `ruckig` library gives the
+motion that gets there in the shortest time that the limits allow (Berscheid and Kröger,
+"Jerk-limited real-time trajectory generation with arbitrary target states", Robotics: Science and
+Systems, 2021).
+What a plan promises is checked here, not taken from the library.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ruckig import InputParameter, Result, Ruckig, RuckigError, Trajectory
+
+from rl_robot.safety.path import JointPath, JointState, Segment
+from rl_robot.safety.stopping import safe_speed
+
+_ROUNDING = 1e-10  # s, rad or m
+_RESERVE = 1e-9  # rad or m
+_RELATIVE = 1e-9
+_AT_REST = 1e-9  # rad/s or m/s
+_CHASES = 4
+_PLANNED = (Result.Working, Result.Finished)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What one joint may do: rad or m, per s, per s^2, per s^3."""
+
+    lower: float
+    upper: float
+    velocity: float
+    acceleration: float
+    jerk: float
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Where one joint should be at the end of the period, how fast, and accelerating how much.
+
+    The acceleration is a wish: it makes smooth motion be followed smoothly.
+    """
+
+    position: float
+    velocity: float = 0.0
+    acceleration: float = 0.0
+
+
+class JointPlanner:
+    """Plans the motion of one joint for periods of ``period`` s."""
+
+    def __init__(self, bounds: Bounds, period: float) -> None:
+        self.bounds = bounds
+        # Planned a little inside the position limits, so that rounding does not lead beyond.
+        room = min(_RESERVE, 0.25 * (bounds.upper - bounds.lower))
+        self._lower, self._upper = bounds.lower + room, bounds.upper - room
+        self._tolerance = 0.1 * room
+        self._period = period
+        self._ruckig = Ruckig(1)
+        self._trajectory = Trajectory(1)
+        self._input = InputParameter(1)
+        self._input.max_velocity = [bounds.velocity]
+        self._input.max_acceleration = [bounds.acceleration]
+        self._input.max_jerk = [bounds.jerk]
+
+    def permitted(self, goal: Goal) -> Goal:
+        """Return the goal nearest to the one asked for from which the joint can stop in time."""
+        position = min(max(goal.position, self._lower), self._upper)
+        velocity = self.stoppable(position, goal.velocity)
+        unchanged = position == goal.position and velocity == goal.velocity
+        most = self.bounds.acceleration
+        change = min(max(goal.acceleration, -most), most) if unchanged else 0.0
+        return Goal(position, velocity, change)
+
+    def stoppable(self, position: float, velocity: float) -> float:
+        """Return the velocity at ``position`` that can still be stopped within the limits."""
+        bounds = self.bounds
+        room = self._upper - position if velocity > 0.0 else position - self._lower
+        most = min(bounds.velocity, safe_speed(room, bounds.acceleration, bounds.jerk))
+        return math.copysign(min(abs(velocity), most), velocity)
+
+    def excess(self, state: JointState, goal: Goal) -> tuple[float, float, float]:
+        """Return by how much the smooth motion to ``goal`` exceeds velocity, acceleration, jerk.
+
+        Negative where it keeps the limit.
+        """
+        velocity, acceleration, jerk = _peaks(_quintic(state, goal, self._period), self._period)
+        bounds = self.bounds
+        return velocity - bounds.velocity, acceleration - bounds.acceleration, jerk - bounds.jerk
+
+    def reach(self, state: JointState, goal: Goal) -> JointPath | None:
+        """Return the path to ``goal``, at the period's end or later, then to a stop.
+
+        It is followed for one period, and stops from there. None if there is none within limits:
+        ``brake`` then, or go on as planned before.
+        """
+        if abs(state.velocity) + abs(state.acceleration) == 0.0 == goal.velocity and (
+            goal.position == state.position
+        ):
+            return JointPath.resting(state.position)
+        return (
+            self._smoothly(state, goal)
+            or self._quickly(state, goal)
+            or (
+                self._quickly(state, replace(goal, acceleration=0.0)) if goal.acceleration else None
+            )
+            or (self._quickly(state, Goal(goal.position)) if goal.velocity else None)
+        )
+
+    def brake(self, state: JointState) -> JointPath | None:
+        """Return the path that stops at once; None if it would leave the position limits."""
+        path = self._stop(state)
+        return path if self._is_inside(path, state) else None
+
+    def _smoothly(self, state: JointState, goal: Goal) -> JointPath | None:
+        terms = _quintic(state, goal, self._period)
+        velocity, acceleration, jerk = _peaks(terms, self._period)
+        bounds = self.bounds
+        if velocity > bounds.velocity or acceleration > bounds.acceleration or jerk > bounds.jerk:
+            return None
+        fifth = self._period / 5.0
+        control = (
+            state.position,
+            state.position + fifth * state.velocity,
+            state.position + 2.0 * fifth * state.velocity + 1.25 * fifth**2 * state.acceleration,
+            goal.position - 2.0 * fifth * goal.velocity + 1.25 * fifth**2 * goal.acceleration,
+            goal.position - fifth * goal.velocity,
+            goal.position,
+        )
+        lowest, highest = min(control), max(control)
+        to_rest = goal.velocity == 0.0 == goal.acceleration
+        if to_rest and self._is_detour(state, goal, lowest, highest):
+            return None  # no overshooting where the quickest way does not
+        return self._complete(state, goal, [Segment(0.0, terms)], self._period, lowest, highest)
+
+    def _quickly(self, state: JointState, goal: Goal) -> JointPath | None:
+        caught = self._catch(state, goal)
+        if caught is None:
+            return None
+        followed = [s for s in _segments(self._trajectory) if s.start < self._period - _ROUNDING]
+        extrema = self._trajectory.position_extrema[0]
+        if self._is_detour(state, caught, extrema.min, extrema.max):
+            return None
+        duration = self._trajectory.duration
+        return self._complete(state, goal, followed, duration, extrema.min, extrema.max)
+
+    def _catch(self, state: JointState, goal: Goal) -> Goal | None:
+        """Calculate the quickest motion to a goal that moves on at its speed if reached late.
+
+        Returns where that will be: aiming at where the goal will be no more would never catch up.
+        """
+        if not self._calculate(state, goal, self._period):
+            return None
+        aim = goal
+        for _ in range(_CHASES):
+            late = self._trajectory.duration - self._period
+            ahead = replace(goal, position=goal.position + late * goal.velocity)
+            if late <= _ROUNDING or self.permitted(ahead) != ahead:
+                break
+            if not self._calculate(state, ahead, self._period + late):
+                return goal if self._calculate(state, goal, self._period) else None
+            aim = ahead
+        return aim
+
+    def _complete(
+        self,
+        state: JointState,
+        goal: Goal,
+        followed: list[Segment],
+        duration: float,
+        lowest: float,
+        highest: float,
+    ) -> JointPath | None:
+        """Return the path with the stop that follows it; None if it leaves what it may not."""
+        period = self._period
+        arrives = duration <= period + _ROUNDING
+        if arrives:
+            at_end = JointState(goal.position, goal.velocity, goal.acceleration)
+        else:
+            at_end = JointPath(tuple(followed), period, lowest, highest).at(period)
+        # how fast it gets before the acceleration is taken back
+        fastest = at_end.velocity + (
+            0.5 * at_end.acceleration * abs(at_end.acceleration) / self.bounds.jerk
+        )
+        if abs(fastest) > (1.0 + _RELATIVE) * self.bounds.velocity:
+            return None
+        stop = self._stop(at_end)
+        path = JointPath(
+            (*followed, *(Segment(period + start, terms) for start, terms in stop.segments)),
+            period + stop.end,
+            min(lowest, stop.lowest),
+            max(highest, stop.highest),
+        )
+        return path if self._is_inside(path, state) else None
+
+    def _stop(self, state: JointState) -> JointPath:
+        """Return the quickest stop: the deceleration is built up, kept, and taken back."""
+        p, v, a = state
+        if abs(v) <= _AT_REST and a == 0.0:
+            return JointPath.resting(p)
+        jerk = self.bounds.jerk
+        # Where taking back the acceleration alone would lead decides which way to accelerate.
+        sign = -1.0 if v + 0.5 * a * abs(a) / jerk > 0.0 else 1.0
+        peak = math.sqrt(max(0.5 * a * a - sign * v * jerk, 0.0))
+        hold = 0.0
+        if peak > self.bounds.acceleration:
+            hold = (peak * peak / self.bounds.acceleration - self.bounds.acceleration) / jerk
+            peak = self.bounds.acceleration
+        stretches = (
+            (max((peak - sign * a) / jerk, 0.0), sign * jerk),
+            (hold, 0.0),
+            (peak / jerk, -sign * jerk),
+        )
+        return _jerks(state, stretches)
+
+    def _calculate(self, state: JointState, goal: Goal, shortest: float) -> bool:
+        """Calculate the trajectory to ``goal`` that takes ``shortest`` s if it can."""
+        given = self._input
+        given.minimum_duration = shortest
+        given.current_position = [state.position]
+        given.current_velocity = [state.velocity]
+        given.current_acceleration = [state.acceleration]
+        given.target_position = [goal.position]
+        given.target_velocity = [goal.velocity]
+        given.target_acceleration = [goal.acceleration]
+        try:
+            return self._ruckig.calculate(given, self._trajectory) in _PLANNED
+        except RuckigError:
+            return False
+
+    def _is_inside(self, path: JointPath, state: JointState) -> bool:
+        """Whether the path stays inside the position limits, or goes no further outside."""
+        lower = min(self._lower, state.position) - self._tolerance
+        upper = max(self._upper, state.position) + self._tolerance
+        return path.lowest >= lower and path.highest <= upper
+
+    def _is_detour(self, state: JointState, goal: Goal, lowest: float, highest: float) -> bool:
+        """Whether a way leads beyond its ends, and beyond where braking would lead.
+
+        The quickest way to a goal that is to be passed at some speed may first back up for a run.
+        """
+        near, far = sorted((state.position, goal.position))
+        if lowest >= near - _ROUNDING and highest <= far + _ROUNDING:
+            return False
+        stop = self._stop(state)
+        return lowest < min(near, stop.lowest) - _ROUNDING or (
+            highest > max(far, stop.highest) + _ROUNDING
+        )
+
+
+def _jerks(state: JointState, stretches: Sequence[tuple[float, float]]) -> JointPath:
+    """Return the path of constant jerks, each a duration (s) and a jerk, that ends at rest."""
+    p, v, a = state
+    lowest = highest = p
+    start = 0.0
+    segments = []
+    for duration, jerk in stretches:
+        if duration > 0.0:
+            segments.append(Segment(start, (p, v, 0.5 * a, jerk / 6.0, 0.0, 0.0)))
+            start += duration
+            # control points of a Bézier curve: it stays between them
+            first = p + duration * v / 3.0
+            second = p + duration * (2.0 * v / 3.0 + duration * a / 6.0)
+            p += duration * (v + duration * (0.5 * a + duration * jerk / 6.0))
+            v += duration * (a + 0.5 * duration * jerk)
+            a += duration * jerk
+            lowest, highest = min(lowest, first, second, p), max(highest, first, second, p)
+    segments.append(Segment(start, (p, 0.0, 0.0, 0.0, 0.0, 0.0)))
+    return JointPath(tuple(segments), start, lowest, highest)
+
+
+def _segments(trajectory: Trajectory) -> list[Segment]:
+    """Return the stretches of constant jerk that a trajectory of one joint consists of."""
+    profile = trajectory.profiles[0][0]
+    segments: list[Segment] = []
+    start = 0.0
+    # What brings a state that is beyond the limits back comes first, where there is need for it.
+    for parts in (profile.brake, profile) if profile.brake.duration > 0.0 else (profile,):
+        positions, velocities, accelerations, jerks = parts.p, parts.v, parts.a, parts.j
+        for i, duration in enumerate(parts.t):
+            if duration > 0.0:
+                terms = (
+                    positions[i],
+                    velocities[i],
+                    0.5 * accelerations[i],
+                    jerks[i] / 6.0,
+                    0.0,
+                    0.0,
+                )
+                segments.append(Segment(start, terms))
+                start += duration
+    return segments
+
+
+def _quintic(state: JointState, goal: Goal, period: float) -> tuple[float, ...]:
+    """Return the polynomial from a state to a goal in ``period`` s."""
+    p, v, a = state
+    way = goal.position - (p + v * period + 0.5 * a * period**2)
+    change = (goal.velocity - (v + a * period)) * period
+    bend = (goal.acceleration - a) * period**2
+    return (
+        p,
+        v,
+        0.5 * a,
+        (10.0 * way - 4.0 * change + 0.5 * bend) / period**3,
+        (-15.0 * way + 7.0 * change - bend) / period**4,
+        (6.0 * way - 3.0 * change + 0.5 * bend) / period**5,
+    )
+
+
+def _peaks(terms: tuple[float, ...], period: float) -> tuple[float, float, float]:
+    """Return bounds of a polynomial's absolute velocity, acceleration and jerk over a period.
+
+    They are the greatest of the derivatives' Bernstein coefficients: never less than the true
+    peaks, and little more.
+    """
+    _, c1, c2, c3, c4, c5 = terms
+    t = period
+    v0, v1, v2, v3, v4 = c1, 2.0 * c2 * t, 3.0 * c3 * t**2, 4.0 * c4 * t**3, 5.0 * c5 * t**4
+    velocity = max(
+        abs(v0),
+        abs(v0 + v1 / 4.0),
+        abs(v0 + v1 / 2.0 + v2 / 6.0),
+        abs(v0 + 0.75 * v1 + v2 / 2.0 + v3 / 4.0),
+        abs(v0 + v1 + v2 + v3 + v4),
+    )
+    a0, a1, a2, a3 = 2.0 * c2, 6.0 * c3 * t, 12.0 * c4 * t**2, 20.0 * c5 * t**3
+    acceleration = max(
+        abs(a0),
+        abs(a0 + a1 / 3.0),
+        abs(a0 + (2.0 * a1 + a2) / 3.0),
+        abs(a0 + a1 + a2 + a3),
+    )
+    j0, j1, j2 = 6.0 * c3, 24.0 * c4 * t, 60.0 * c5 * t**2
+    jerk = max(abs(j0), abs(j0 + 0.5 * j1), abs(j0 + j1 + j2))
+    return velocity, acceleration, jerk
