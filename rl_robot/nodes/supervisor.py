@@ -58,6 +58,7 @@ BAGS_WHEN_STOPPED = 25  # more than can be read in the seconds that a stopped se
 INTERRUPTED = 130  # exit status
 TRAINER_TIMEOUT = 120.0  # s of silence from a trainer that is waited for
 WAITING_SHOWN = 5.0  # s between two lines while it is
+SPEAKING_PERIOD = 0.5  # s after which, at real time, it speaks even if nobody gave it reason to
 HANG_TIMEOUT = 5.0  # s of silence after which a process that still exists is ended
 
 
@@ -112,6 +113,7 @@ class SupervisorNode(GraphNode):
         self._closed_id = -1
         self._closed_path = ""
         self._said_phase = (-1, "")  # episode and phase
+        self._said_at = 0.0
         self._settled_id = -1
         self._broken_at = 0.0
         self._tick_ns = 0
@@ -237,6 +239,7 @@ class SupervisorNode(GraphNode):
         """Say a new phase to everyone, and that a tick of the same phase may be acted on."""
         if episode is None:
             return
+        self._said_at = time.monotonic()
         phase = (episode.id, episode.phase)
         if phase == self._said_phase:
             decided = {
@@ -286,6 +289,17 @@ class SupervisorNode(GraphNode):
             self._published_again = False
             self.get_logger().warning(f"episode broken: {reason}")
             self._publish(self._session.break_off(self._tick_ns, reason))
+        elif not self._paced and now - self._said_at > SPEAKING_PERIOD:
+            self._speak()
+
+    def _speak(self) -> None:
+        """Let safety, which stops the robot for a supervisor that is silent, hear that it is not.
+
+        The reward may be: until that is noticed, and the episode ended, the policy goes on.
+        """
+        episode = self._session.episode
+        if episode is not None and episode.phase == RUNNING:
+            self._say(episode)
 
     def _lacking(self) -> str:
         """Say which observations the nodes wait for."""
