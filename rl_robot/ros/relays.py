@@ -10,7 +10,7 @@ from rl_robot.ros import topics
 from rl_robot.ros.tampering import has_field, is_stamped
 from rl_robot.tasks import Task
 
-# Said by many, and heard by some of those, so that nobody can stand in between.
+# Said by many, or by whoever likes, so that nobody can stand in between.
 _OF_ALL = (topics.DIAGNOSTICS, topics.EMERGENCY_STOP)
 
 
@@ -43,11 +43,9 @@ def find_relays(plan: Plan, robot: Robot, task: Task) -> list[Relay]:
         UserError: an unknown topic, one that can't be relayed, a fault that can't happen to it, or
             a topic that is named twice.
     """
-    known = {
-        name: topic
-        for name, topic in topics.named_topics(robot, task).items()
-        if topic not in _OF_ALL
-    }
+    silent = _OF_ALL if task.has_goal else (*_OF_ALL, topics.GOAL)
+    named = topics.named_topics(robot, task)
+    known = {name: topic for name, topic in named.items() if topic not in silent}
     rows = {topic.name for topic in topics.TOPICS if "<" in topic.name}  # may stand for none
     relays: dict[str, Relay] = {}
     for given, faults in plan.topics.items():

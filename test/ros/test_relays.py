@@ -48,6 +48,13 @@ def test_what_cannot_be_relayed_is_refused_with_what_can(name):
         find(**{name.replace("/", "__"): []})
 
 
+def test_a_goal_is_said_by_nobody_where_the_task_has_none():
+    plan = parse_plan({"topics": {"goal": []}}, "here")
+    assert find_relays(plan, ROBOT, load_task("reach"))
+    with pytest.raises(UserError, match="'goal' is no topic that can be relayed"):
+        find_relays(plan, ROBOT, TASK)
+
+
 def test_a_topic_is_named_once():
     topics = {"<camera>/image_raw": [], "camera/image_raw": []}
     with pytest.raises(UserError, match="camera/image_raw is named twice"):
@@ -69,7 +76,7 @@ def test_a_fault_that_cannot_happen_to_a_topic_is_refused(topic, fault, message)
 
 
 def test_every_topic_but_those_of_all_can_be_relayed_with_every_bit_of_it():
-    names = set(named_topics(ROBOT, TASK)) - {"diagnostics", "emergency_stop"}
+    names = set(named_topics(ROBOT, TASK)) - {"diagnostics", "emergency_stop", "goal"}
     plan = parse_plan({"topics": {name: [{"corrupt": {}}] for name in names}}, "here")
     assert {relay.name for relay in find_relays(plan, ROBOT, TASK)} == names
 
