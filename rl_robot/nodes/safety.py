@@ -179,6 +179,8 @@ class SafetyNode(GraphNode):
             return
         if stamp < self._joint_ns - self._period_ns:
             self._start_again("the clock of joint_states was set back")
+        if not self._is_present(stamp):
+            return
         self._joint_ns = stamp
         names = self._robot.joint_names
         self._filter.measure(measured, np.array([efforts.get(name, np.nan) for name in names]))
@@ -186,6 +188,17 @@ class SafetyNode(GraphNode):
         # At real time a disabled robot is left alone: it may be moved by hand meanwhile.
         if not self._seat.seated and (self._factor is None or self._arbiter.enabled):
             self._sit()
+
+    def _is_present(self, stamp: int) -> bool:
+        """Whether measured positions tell where the robot is now.
+
+        What a process says that was halted for a while may be long past when it arrives.
+        """
+        age = (self._now_ns() - stamp) * 1e-9
+        if self._factor is None or -self._max_future <= age <= self._max_age:
+            return True
+        self.problem(f"joint_states: captured {age:.3f} s ago by this clock, not relied on")
+        return False
 
     def _empty_mailbox(self) -> None:
         """Paced: take the newest joint state."""

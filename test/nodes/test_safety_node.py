@@ -63,10 +63,13 @@ def hold() -> Motion:
     return Motion(ROBOT.joint_names, TIMES, np.tile(HOME, (5, 1)))
 
 
-def nudge(joint: int = 0, size: float = 0.01) -> Motion:
-    """A slow smooth motion of one joint, well within its limits."""
+def nudge(joint: int = 0, size: float = 0.005, periods: int = 0) -> Motion:
+    """A motion of one joint with constant jerk, well within its limits; ``periods`` after it began.
+
+    What safety makes smooth by itself passes it unchanged.
+    """
     positions = np.tile(HOME, (5, 1))
-    positions[:, joint] += size * np.array([0.02, 0.12, 0.35, 0.65, 1.0])
+    positions[:, joint] += size * (periods + TIMES / TIMES[-1]) ** 3
     return Motion(ROBOT.joint_names, TIMES, positions)
 
 
@@ -154,13 +157,10 @@ def test_a_command_for_another_tick_moves_nothing(bench: Any, periods: int) -> N
 @pytest.mark.parametrize("between", [[True], [False, True]])
 def test_enabling_does_not_stop_what_moves(bench: Any, between: list[bool]) -> None:
     rig = Rig(bench, enabled=True)
-    moving = nudge()
-    rig.tick(moving)
+    rig.tick(nudge())
     for enabled in between:
         assert bench.call(SetBool, "safety/enable", SetBool.Request(data=enabled)).success
-    speed = np.zeros_like(HOME)
-    speed[0] = (moving.positions[-1, 0] - moving.positions[-2, 0]) / 0.02
-    further = Motion(ROBOT.joint_names, TIMES, moving.positions[-1] + TIMES[:, None] * speed)
+    further = nudge(periods=1)
     np.testing.assert_allclose(positions(rig.tick(further)), further.positions, atol=1e-9)
 
 

@@ -25,7 +25,7 @@ ROBOT = load_robot("arm")
 TASK = load_task("grasp")
 HOME = ROBOT.home_positions
 TIMES = np.arange(1, 6) * 0.02
-RAMP = np.array([0.02, 0.12, 0.35, 0.65, 1.0])
+RAMP = (TIMES / TIMES[-1]) ** 3  # of constant jerk: safety has nothing to smooth
 ELSEWHERE = HOME - np.eye(len(HOME))[0] * 0.3  # where somebody may have moved the robot by hand
 
 
@@ -36,6 +36,7 @@ class Rig:
         self.bench = bench
         self.measured = HOME
         self.driver_lives = self.supervisor_lives = True
+        self.lag_ns = 0  # by which the driver's stamps are behind
         self.joints = bench.publisher(topics.JOINT_STATES)
         self.episodes = bench.publisher(topics.EPISODE)
         self.commands = bench.publisher(topics.POLICY_COMMAND)
@@ -57,7 +58,9 @@ class Rig:
 
     def drive(self) -> None:
         if self.driver_lives:
-            message = joint_state_message(ROBOT.joint_names, now(), self.measured, 0 * HOME)
+            message = joint_state_message(
+                ROBOT.joint_names, now() - self.lag_ns, self.measured, 0 * HOME
+            )
             self.joints.publish(message)
 
     def supervise(self) -> None:
@@ -106,7 +109,7 @@ def now() -> int:
 
 def nudge(start: np.ndarray = HOME) -> Motion:
     path = np.tile(start, (5, 1))
-    path[:, 0] += 0.01 * RAMP
+    path[:, 0] += 0.005 * RAMP
     return Motion(ROBOT.joint_names, TIMES, path)
 
 
@@ -244,3 +247,20 @@ def test_ages_are_judged_in_the_robots_time(bench: Any) -> None:
         rig.command()
         bench.spin(0.02)
     assert not rig.said("joint_states stopped")
+
+
+@pytest.mark.parametrize("lag", [0.9, -0.5])
+def test_joint_states_of_another_time_do_not_tell_where_the_robot_is(
+    bench: Any, lag: float
+) -> None:
+    """What a process says that was halted is long past when it arrives."""
+    rig = Rig(bench, enabled=True)
+    rig.move()
+    rig.lag_ns = round(lag * 1e9)
+    bench.until(lambda: rig.said("not relied on"))
+    bench.until(rig.stands)
+    request = SetBool.Request(data=False)
+    assert bench.call(SetBool, "safety/enable", request).success
+    reply = bench.call(SetBool, "safety/enable", SetBool.Request(data=True))
+    assert not reply.success
+    assert "no joint_states are coming" in reply.message
