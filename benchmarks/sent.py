@@ -275,15 +275,20 @@ class Whole:
         return tool
 
     def _contacts(self) -> dict[tuple[int, int], float]:
-        """Return the distances of the pairs that are closer than they may be."""
-        mujoco.mj_collision(self._model, self._data)
-        found: dict[tuple[int, int], float] = {}
-        contact = self._data.contact
-        for (one, other), metres in zip(contact.geom.tolist(), contact.dist.tolist(), strict=True):
-            pair = (one, other) if one < other else (other, one)
-            if metres < self._limits.get(pair, -np.inf):
-                found[pair] = min(metres, found.get(pair, np.inf))
-        return found
+        """Return the distances of the pairs that are closer than they may be.
+
+        Collision detection finds them; how deep it says that they are in each other jumps about.
+        """
+        model, data = self._model, self._data
+        mujoco.mj_collision(model, data)
+        if not data.ncon:
+            return {}
+        pairs = {(one, other) for one, other in np.sort(data.contact.geom, axis=1).tolist()}
+        found = {
+            pair: mujoco.mj_geomDistance(model, data, *pair, self._limits[pair], None)
+            for pair in pairs & self._limits.keys()
+        }
+        return {pair: metres for pair, metres in found.items() if metres < self._limits[pair]}
 
     def _check_distances(self, findings: Findings, where: str) -> None:
         for pair, metres in self._contacts().items():

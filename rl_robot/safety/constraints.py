@@ -103,14 +103,15 @@ class GripperForce:
     joint: int
     limit: float
 
-    def hold_back(self, goal: Goal, commanded: float, measured: Measured) -> Goal:
-        """Return the goal of the gripper's joint, held where it was ``commanded`` last if it must.
+    def forbids(self, goal: Goal, commanded: float, measured: Measured) -> bool:
+        """Whether the gripper, ``commanded`` to be where it is, must stop instead of going on.
 
-        Only in the direction of the force: opening is always possible.
+        It must where the goal lies, or is passed, in the direction of a force that is too great;
+        opening is always possible.
         """
         effort = measured.efforts[self.joint]
-        pressing = abs(effort) >= self.limit and (goal.position - commanded) * effort > 0.0
-        return Goal(commanded) if pressing else goal
+        onwards = np.sign(effort) * np.array([goal.position - commanded, goal.velocity])
+        return bool(abs(effort) >= self.limit and (onwards > 0.0).any())
 
     def room(self, measured: Measured) -> float:
         """Return the force in N that is left to the limit; the limit where none is measured."""

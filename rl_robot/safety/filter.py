@@ -332,12 +332,12 @@ class SafetyFilter:
             goals.append(permitted)
         force = self._gripper_force
         if force is not None:
-            index, asked_for = force.joint, goals[force.joint]
-            held = force.hold_back(asked_for, states[index].position, self._measured)
-            if held != asked_for:
+            index = force.joint
+            state = states[index]
+            if force.forbids(goals[index], state.position, self._measured):
                 beyond = -force.room(self._measured)
                 interventions.append(Intervention(force.name, self.names[index], beyond))
-                goals[index] = held
+                goals[index] = Goal(*self._stop(index, state).at(self.period))
         return goals, interventions
 
     def _slowed(self, goals: Sequence[Goal], states: Sequence[JointState]) -> list[Goal]:
@@ -361,12 +361,12 @@ class SafetyFilter:
         ]
 
     def _stopping(self, states: Sequence[JointState]) -> list[JointPath]:
-        return [
-            planner.brake(state) or joint.after(self._at)
-            for planner, state, joint in zip(
-                self._planners, states, self._going().joints, strict=True
-            )
-        ]
+        return [self._stop(index, state) for index, state in enumerate(states)]
+
+    def _stop(self, index: int, state: JointState) -> JointPath:
+        """Return the path of a joint that stops at once, or as it was to stop anyway."""
+        brake = self._planners[index].brake(state)
+        return brake or self._going().joints[index].after(self._at)
 
     def _halt(self, states: Sequence[JointState]) -> _Plan:
         """Return the stop at once or, should that break something, the one checked before."""
