@@ -1,10 +1,13 @@
-"""Makes a robot's safety filter from the section ``safety`` of its YAML.
+"""Makes a robot's safety filter, and its recovery, from the section ``safety`` of its YAML.
 
 The limits of single joints are always kept, listed or not; listing one sets its options. The other
 constraints are kept where they are listed. The order makes no difference.
 """
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
+
+import numpy as np
 
 from rl_robot.errors import UserError
 from rl_robot.robots.description import Robot
@@ -24,7 +27,10 @@ from rl_robot.safety.constraints import (
 )
 from rl_robot.safety.filter import SafetyFilter
 from rl_robot.safety.geometry import Box, Geometry
+from rl_robot.safety.recovery import Gentleness, Recovery
+from rl_robot.safety.unsafe import Contact, Room, Slip, Stuck
 
+RECOVERY = "recovery"
 _SCALED = (VelocityLimits, AccelerationLimits, JerkLimits)
 JOINT_LIMITS = tuple(kind.name for kind in (PositionLimits, *_SCALED))
 CONSTRAINTS = (
@@ -62,15 +68,13 @@ def make_filter(
     Raises:
         UserError: the YAML's section is not usable, and why.
     """
-    section = Section(robot.safety, f"{robot.source}: safety")
+    section = _section(robot)
     limits = [limit for limit in _joint_limits(section, robot) if limit.name not in off]
-    constraints = [
-        read(section.section(name))
-        for name, read in _SWEEPS.items()
-        if name in section and name not in off
-    ]
+    constraints = _constraints(section, off)
     geometry = _geometry(section, robot)
     force = _gripper_force(section, robot)
+    if RECOVERY in section:
+        section.value(RECOVERY)  # for make_recovery
     section.refuse_others()
     return SafetyFilter(
         robot.joints,
@@ -83,14 +87,109 @@ def make_filter(
     )
 
 
+def make_recovery(
+    robot: Robot, safety_filter: SafetyFilter, *, off: Collection[str] = ()
+) -> Recovery | None:
+    """Return the recovery of ``robot`` through its filter; None where the YAML has none.
+
+    Args:
+        robot: the robot.
+        safety_filter: from ``make_filter``, with the same constraints ``off``.
+        off: names of constraints that are not kept; none is recovered from either.
+
+    Raises:
+        UserError: the YAML's section is not usable, and why.
+    """
+    section = _section(robot)
+    if RECOVERY not in section:
+        return None
+    options = section.section(RECOVERY)
+    clear = options.section("clear")
+    joint, distance = clear.positive("joint"), clear.positive("distance")
+    clear.refuse_others()
+    gentleness = Gentleness(_part(options, "speed"), options.positive("patience"), joint)
+    constraints = [
+        wider
+        for constraint in _constraints(section, off)
+        if (wider := _widened(constraint, distance)) is not None
+    ]
+    arm = len(robot.arm_joints)
+    limits = safety_filter.limits[:arm]
+    room = Room(
+        robot.arm_joints,
+        np.array([bounds.lower for bounds in limits]),
+        np.array([bounds.upper for bounds in limits]),
+        clear=joint,
+        distance=distance,
+        geometry=_geometry(section, robot) if constraints else None,
+        constraints=constraints,
+    )
+    stuck = Stuck(room, _periods(options.section("stuck")))
+    contact, slip = _contact(options, robot), _slip(options, robot)
+    options.refuse_others()
+    lacking = room.lacking(robot.home_positions)
+    if lacking:
+        raise clear.error(f"the home posture itself is not clear of {list_names([*lacking])}")
+    return Recovery(robot, safety_filter, room, gentleness, stuck=stuck, contact=contact, slip=slip)
+
+
+def _section(robot: Robot) -> Section:
+    return Section(robot.safety, f"{robot.source}: safety")
+
+
+def _constraints(section: Section, off: Collection[str]) -> list[SweepConstraint]:
+    sweeps = [read(section.section(name)) for name, read in _SWEEPS.items() if name in section]
+    return [sweep for sweep in sweeps if sweep.name not in off]
+
+
+def _widened(constraint: SweepConstraint, distance: float) -> SweepConstraint | None:
+    """Return a constraint on where the robot is that keeps ``distance`` m more; None of others."""
+    if isinstance(constraint, SelfCollision | Obstacles):
+        return replace(constraint, distance=constraint.distance + distance)
+    if isinstance(constraint, Workspace):
+        x, y, z = (low + distance for low in constraint.lower)
+        far_x, far_y, far_z = (high - distance for high in constraint.upper)
+        return Workspace((x, y, z), (far_x, far_y, far_z))
+    return None
+
+
+def _part(options: Section, key: str) -> float:
+    """Return a number above 0 and not above 1."""
+    value = options.positive(key)
+    if value > 1.0:
+        raise options.error(f"{key} is {value:g}, it must not be above 1")
+    return value
+
+
+def _periods(options: Section) -> int:
+    periods = options.whole("periods")
+    options.refuse_others()
+    return periods
+
+
+def _contact(options: Section, robot: Robot) -> Contact | None:
+    if "contact" not in options:
+        return None
+    given = options.section("contact")
+    return Contact(robot.arm_joints, given.positive("deviation"), _periods(given))
+
+
+def _slip(options: Section, robot: Robot) -> Slip | None:
+    if "slip" not in options:
+        return None
+    given = options.section("slip")
+    if robot.gripper is None:
+        raise given.error(f"robot {robot.name} has no gripper")
+    index = robot.joint_names.index(robot.gripper.joint)
+    return Slip(robot.gripper, index, given.positive("distance"), _periods(given))
+
+
 def _joint_limits(section: Section, robot: Robot) -> list[JointConstraint]:
     limits: list[JointConstraint] = [PositionLimits(_margins(section, robot))]
     for kind in _SCALED:
         if kind.name in section:
             options = section.section(kind.name)
-            scale = options.positive("scale")
-            if scale > 1.0:
-                raise options.error(f"scale is {scale:g}, it must not be above 1")
+            scale = _part(options, "scale")
             options.refuse_others()
             limits.append(kind(scale))
         else:
