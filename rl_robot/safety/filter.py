@@ -45,7 +45,7 @@ JOINT_LIMITS = (PositionLimits(), VelocityLimits(), AccelerationLimits(), JerkLi
 # the robot is stopped. Period by period, it gets slower towards what it must not touch.
 _SLOWED = 0.4
 # A goal that is missed by less was reached, rad or m.
-_REACHED = 1e-9
+_REACHED = 1e-8
 _RELATIVE = 1e-9
 # Targets beyond are cut before any arithmetic, so that nothing overflows (rad or m).
 _HUGE = 1e6

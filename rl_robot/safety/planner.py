@@ -22,6 +22,7 @@ _RESERVE = 1e-9  # rad or m
 _RELATIVE = 1e-9
 _AT_REST = 1e-9  # rad/s or m/s
 _CHASES = 4
+_COMPROMISES = (0.3, 0.6, 1.0)
 _PLANNED = (Result.Working, Result.Finished)
 
 
@@ -101,12 +102,11 @@ class JointPlanner:
         ):
             return JointPath.resting(state.position)
         return (
-            self._smoothly(state, goal)
-            or self._quickly(state, goal)
-            or (
-                self._quickly(state, replace(goal, acceleration=0.0)) if goal.acceleration else None
-            )
-            or (self._quickly(state, Goal(goal.position)) if goal.velocity else None)
+            self._in_time(state, goal)
+            or self._in_time_at_another_speed(state, goal)
+            or self._late(state, goal)
+            or (self._late(state, replace(goal, acceleration=0.0)) if goal.acceleration else None)
+            or (self._late(state, Goal(goal.position)) if goal.velocity else None)
         )
 
     def brake(self, state: JointState) -> JointPath | None:
@@ -135,11 +135,43 @@ class JointPlanner:
             return None  # no overshooting where the quickest way does not
         return self._complete(state, goal, [Segment(0.0, terms)], self._period, lowest, highest)
 
-    def _quickly(self, state: JointState, goal: Goal) -> JointPath | None:
-        caught = self._catch(state, goal)
-        if caught is None:
+    def _in_time(self, state: JointState, goal: Goal) -> JointPath | None:
+        """Return the path to the goal, if it can be there at the end of the period."""
+        smooth = self._smoothly(state, goal)
+        if smooth is not None:
+            return smooth
+        if not self._calculate(state, goal, self._period):
             return None
+        late = self._trajectory.duration > self._period + _ROUNDING
+        return None if late else self._followed(state, goal, goal)
+
+    def _in_time_at_another_speed(self, state: JointState, goal: Goal) -> JointPath | None:
+        """Return a path that is there in time, but faster or slower than the goal asks for.
+
+        No further from that than it must be. Where the goal is to rest, that would be beyond it.
+        """
+        if goal.velocity == 0.0:
+            return None
+        # the speed at the end of a uniform acceleration: nothing gets there with less
+        uniform = 2.0 * (goal.position - state.position) / self._period - state.velocity
+        for part in _COMPROMISES:
+            aim = Goal(goal.position, goal.velocity + part * (uniform - goal.velocity))
+            path = self._in_time(state, aim) if self.permitted(aim) == aim else None
+            if path is not None:
+                return path
+        return None
+
+    def _late(self, state: JointState, goal: Goal) -> JointPath | None:
+        """Return the quickest path to where the goal will be."""
+        caught = self._catch(state, goal)
+        return None if caught is None else self._followed(state, goal, caught)
+
+    def _followed(self, state: JointState, goal: Goal, caught: Goal) -> JointPath | None:
+        """Return the path that follows the trajectory just calculated for one period."""
         followed = [s for s in _segments(self._trajectory) if s.start < self._period - _ROUNDING]
+        if self._trajectory.duration < self._period - _ROUNDING:  # it rests there already
+            rest = (caught.position, 0.0, 0.0, 0.0, 0.0, 0.0)
+            followed.append(Segment(self._trajectory.duration, rest))
         extrema = self._trajectory.position_extrema[0]
         if self._is_detour(state, caught, extrema.min, extrema.max):
             return None
@@ -216,9 +248,10 @@ class JointPlanner:
         return _jerks(state, stretches)
 
     def _calculate(self, state: JointState, goal: Goal, shortest: float) -> bool:
-        """Calculate the trajectory to ``goal`` that takes ``shortest`` s if it can."""
+        """Calculate the trajectory to ``goal`` that takes ``shortest`` s if it can, or longer."""
         given = self._input
-        given.minimum_duration = shortest
+        # Where it is to rest it may do so earlier: taking its time might lead it further astray.
+        given.minimum_duration = shortest if goal.velocity or goal.acceleration else None
         given.current_position = [state.position]
         given.current_velocity = [state.velocity]
         given.current_acceleration = [state.acceleration]
