@@ -22,6 +22,7 @@ Array = npt.NDArray[np.float64]
 # Where a limit is switched off, planning still needs a number.
 UNBOUNDED = Bounds(-1e6, 1e6, 1e3, 1e5, 1e7)
 _ROUNDING = 1e-9  # m or m/s
+_SIDES = tuple(f"tool {sign}{axis}" for sign in "-+" for axis in "xyz")  # of the workspace
 _TOOL_RESERVE = 0.95
 
 
@@ -230,7 +231,10 @@ class Obstacles(_Clearance):
 
 @dataclass(frozen=True)
 class Workspace:
-    """Keeps the tool inside a box, ``lower`` to ``upper`` (3,), m in the base frame."""
+    """Keeps the tool inside a box, ``lower`` to ``upper`` (3,), m in the base frame.
+
+    From outside a side, the tool may come back but go no further.
+    """
 
     name: ClassVar[str] = "workspace"
     lower: tuple[float, float, float]
@@ -239,23 +243,23 @@ class Workspace:
     def look(self, sweep: Sweep) -> Finding:
         """See `SweepConstraint`."""
         geometry = sweep.at(0)
-        nearest, where = self._room(geometry.tool_position())
+        rooms = self._rooms(geometry.tool_position())
+        nearest = min(zip(rooms.tolist(), _SIDES, strict=True))
         moved = sweep.moved(geometry.tool_reach[None])[0].tolist()
-        allowed = min(0.0, nearest - _ROUNDING)
-        index, here = 0, nearest
-        while (index := _next_after(index, here - allowed, moved)) < len(sweep):
-            here, side = self._room(sweep.at(index).tool_position())
-            if here < nearest:
-                nearest, where = here, side
-            if here < allowed:
+        allowed = np.minimum(0.0, rooms - _ROUNDING)
+        index, spare = 0, float((rooms - allowed).min())
+        while (index := _next_after(index, spare, moved)) < len(sweep):
+            rooms = self._rooms(sweep.at(index).tool_position())
+            nearest = min(nearest, *zip(rooms.tolist(), _SIDES, strict=True))
+            spare = float((rooms - allowed).min())
+            if spare < 0.0:
                 break
-        return Finding(nearest, where, nearest < allowed)
+        room, side = nearest
+        return Finding(room, side, spare < 0.0)
 
-    def _room(self, position: Array) -> tuple[float, str]:
-        rooms = [*(position - self.lower).tolist(), *np.subtract(self.upper, position).tolist()]
-        room = min(rooms)
-        side = rooms.index(room)
-        return room, f"tool {'-+'[side // 3]}{'xyz'[side % 3]}"
+    def _rooms(self, position: Array) -> Array:
+        """Return the room (6,) in m that the tool has to each side."""
+        return np.concatenate([position - self.lower, np.subtract(self.upper, position)])
 
 
 @dataclass(frozen=True)
