@@ -14,6 +14,7 @@ from rl_robot.safety.constraints import (
     AccelerationLimits,
     GripperForce,
     JerkLimits,
+    JointConstraint,
     Measured,
     Obstacles,
     PositionLimits,
@@ -72,7 +73,7 @@ def sweeps(draw: st.DrawFn) -> tuple[str, Sweep]:
 def test_limits_narrow_what_they_are_for_in_any_order(
     joint: Joint, velocity: float, acceleration: float, jerk: float, margin: float
 ) -> None:
-    limits = [
+    limits: list[JointConstraint] = [
         PositionLimits({"joint": margin, "another": 1.0}),
         VelocityLimits(velocity),
         AccelerationLimits(acceleration),
@@ -94,12 +95,13 @@ def test_limits_narrow_what_they_are_for_in_any_order(
 
 @given(joints())
 def test_each_limit_leaves_the_others_alone(joint: Joint) -> None:
-    for limit, kinds in (
+    limits: list[tuple[JointConstraint, set[str]]] = [
         (PositionLimits(), {"lower", "upper"}),
         (VelocityLimits(), {"velocity"}),
         (AccelerationLimits(), {"acceleration"}),
         (JerkLimits(), {"jerk"}),
-    ):
+    ]
+    for limit, kinds in limits:
         narrowed = limit.narrow(joint, UNBOUNDED)
         for kind in ("lower", "upper", "velocity", "acceleration", "jerk"):
             asked = joint if kind in kinds else UNBOUNDED
