@@ -20,9 +20,12 @@ The last line is JSON.
 """
 
 import argparse
+import json
 import statistics
 import sys
 import tempfile
+import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,11 +33,12 @@ from pathlib import Path
 import rclpy
 from bystanders import BYSTANDERS, Bystanders, readable, session_of
 from common import Result, options, own_domain, report
-from stops import SIGNALS, VICTIMS, Peaks, Rig, Trial
+from stops import SIGNALS, VICTIMS, Rig, Trial
 
 from rl_robot.experience.runs import RunFolder
 
 QUICK_TRIALS, QUICK_HITS = 5, 2
+UNDISTURBED = "undisturbed"  # the row that the peaks are compared with
 
 
 @contextmanager
@@ -56,21 +60,59 @@ def say(text: str) -> None:
 # --- those that move the robot ------------------------------------------------------------------
 
 
-def measure_stops(victims: list[str], trials: int) -> Result:
-    """Return the figures of the first table."""
-    rows: dict[str, Result] = {}
-    with ros(), tempfile.TemporaryDirectory() as folder:
-        rig = Rig(Path(folder))
-        try:
-            undisturbed = rig.warm_up()
-            for victim in victims:
-                for name in SIGNALS:
-                    done = [rig.run_trial(victim, name) for _ in range(trials)]
-                    rows[f"{victim} {name}"] = stop_figures(done)
-                    say(f"{victim} {name}: {rows[f'{victim} {name}']}")
-        finally:
-            rig.close()
-    return {"undisturbed": undisturbed._asdict(), "rows": rows}
+def measure_stops(rows: list[str], trials: int, kept: Path | None, minutes: float) -> Result:
+    """Return the figures of the first table, as far as it came within so many minutes.
+
+    The trials in the file ``kept`` count, and new ones are added to it.
+    """
+    done = _read_trials(kept)
+    until = time.monotonic() + 60.0 * minutes
+
+    def behind() -> str:  # they take turns, so that the machine's moods meet all of them
+        return min(rows, key=lambda row: len(done[row]))
+
+    if len(done[behind()]) < trials:
+        with ros(), tempfile.TemporaryDirectory() as folder:
+            rig = Rig(Path(folder))
+            try:
+                _keep(kept, done, UNDISTURBED, rig.undisturbed())
+                while len(done[row := behind()]) < trials and time.monotonic() < until:
+                    _keep(kept, done, row, rig.run_trial(*row.split()))
+            finally:
+                rig.close()
+    peaks = _highest(done.pop(UNDISTURBED))
+    return {
+        "undisturbed": peaks,
+        "rows": {row: stop_figures(done[row]) for row in rows if done[row]},
+    }
+
+
+def _read_trials(kept: Path | None) -> dict[str, list[Trial]]:
+    """Return the trials in a file, by row."""
+    done: dict[str, list[Trial]] = defaultdict(list)
+    if kept is not None and kept.exists():
+        for line in kept.read_text().splitlines():
+            row, values = json.loads(line)
+            done[row].append(Trial(**values))
+    return done
+
+
+def _keep(kept: Path | None, done: dict[str, list[Trial]], row: str, trial: Trial) -> None:
+    """Add a trial to its row, and to the file."""
+    done[row].append(trial)
+    line = json.dumps([row, trial._asdict()])
+    say(line)
+    if kept is not None:
+        with kept.open("a") as file:
+            file.write(line + "\n")
+
+
+def _highest(trials: list[Trial]) -> Result:
+    """Return the highest peaks of trials."""
+    return {
+        "speed": max(trial.speed for trial in trials),
+        "acceleration": max(trial.acceleration for trial in trials),
+    }
 
 
 def stop_figures(trials: list[Trial]) -> Result:
@@ -82,8 +124,9 @@ def stop_figures(trials: list[Trial]) -> Result:
         "worst": max(trial.stopped for trial in trials),
         "closest": closest.stopped,
         "closest_bound": closest.bound,
+        "silence": max(trial.silence for trial in trials),
         "violations": sum(trial.stopped > trial.bound for trial in trials),
-        "peaks": Peaks(*(max(p) for p in zip(*(t.peaks for t in trials), strict=True)))._asdict(),
+        "peaks": _highest(trials),
     }
 
 
@@ -97,7 +140,7 @@ def stops_table(stops: Result) -> list[str]:
             f"{name:24}{row['n']:5}{row['median']:9.3f}{row['worst']:8.3f}{closest:>24}"
             f"{row['violations']:12}{_peaks(row['peaks']):>26}"
         )
-    return [*lines, f"{'undisturbed':24}{_peaks(stops['undisturbed']):>84}"]
+    return [*lines, f"{UNDISTURBED:24}{_peaks(stops['undisturbed']):>84}"]
 
 
 def _peaks(peaks: Result) -> str:
@@ -189,15 +232,15 @@ def measure(given: argparse.Namespace) -> Result:
     result: Result = {"missed": []}
     victims = [name for name in VICTIMS if name in given.only]
     if victims:
-        result["stops"] = measure_stops(victims, trials)
+        rows = [f"{victim} {name}" for name in SIGNALS for victim in victims]
+        result["stops"] = measure_stops(rows, trials, given.keep, given.minutes)
         result["missed"] += stops_missed(result["stops"])
     bystanders = [name for name in BYSTANDERS if name in given.only]
     if bystanders:
-        rows: Result = {}
+        result["bystanders"] = {}
         for victim in bystanders:
-            rows |= measure_bystander(victim, hits)
-        result["bystanders"] = rows
-        result["missed"] += bystanders_missed(rows)
+            result["bystanders"] |= measure_bystander(victim, hits)
+        result["missed"] += bystanders_missed(result["bystanders"])
     return result
 
 
@@ -217,6 +260,8 @@ def main() -> int:
     names = [*VICTIMS, *BYSTANDERS]
     parser.add_argument("--trials", type=int, default=100, help="of each of the first table")
     parser.add_argument("--hits", type=int, default=10, help="of each of the second table")
+    parser.add_argument("--keep", type=Path, help="file of trials of the first table to go on with")
+    parser.add_argument("--minutes", type=float, default=90.0, help="most for the first table")
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME")
     given = parser.parse_args()
     if given.trials < 1 or given.hits < 1:

@@ -38,7 +38,8 @@ STANDS = 1e-2  # of a joint's velocity limit, at most, for it to stand
 MOVES = 0.1  # of a joint's velocity limit, at least, for a trial to begin
 TIMEOUT = 2.5  # control periods without news after which safety brakes
 GRACE = 2.0  # control periods for everything else
-WARM_UP = 5.0  # s
+UNDISTURBED = 20.0  # s of undisturbed motion, to compare with
+AFTERWARDS = 0.3  # s that the robot has moved again when a trial ends
 WATCHED = 0.3  # s after the bound in which the robot must not begin to move again
 PATIENCE = 60.0  # s for the robot to move (again)
 
@@ -50,22 +51,21 @@ class Sample(NamedTuple):
     velocities: np.ndarray
 
 
-class Peaks(NamedTuple):
-    """Greatest measured speed and acceleration of any joint, as shares of its limits."""
-
-    speed: float
-    acceleration: float
-
-
 class Trial(NamedTuple):
-    """One hit: when the robot last moved and had to stand (s after it), and the peaks around it.
+    """One hit, in s and shares of the joints' limits.
 
-    The peaks are those from the hit until the robot moves again, that included.
+    Attributes:
+        stopped: from the hit to the last joint state of a robot in motion.
+        bound: from the hit to when it had to stand.
+        silence: longest time between two joint states until then.
+        speed, acceleration: measured peaks until the robot has moved again.
     """
 
     stopped: float
     bound: float
-    peaks: Peaks
+    silence: float
+    speed: float
+    acceleration: float
 
 
 def stopping_time(joint: Joint, speed: float) -> float:
@@ -146,12 +146,12 @@ class Rig:
             process.kill()
         self._node.destroy_node()
 
-    def warm_up(self) -> Peaks:
-        """Let the robot move undisturbed; return its peaks."""
+    def undisturbed(self) -> Trial:
+        """Return what a trial without a hit gives."""
         self._wait_until_moving()
         self._samples.clear()
-        self._spin(WARM_UP)
-        return self._peaks()
+        self._spin(UNDISTURBED)
+        return Trial(0.0, 0.0, self._silence(), *self._peaks())
 
     def run_trial(self, victim: str, hit: str) -> Trial:
         """Hit a process while the robot moves, measure the stop, and get the process back.
@@ -160,6 +160,7 @@ class Rig:
             UserError: the robot does not move again.
         """
         self._wait_until_moving()
+        self._spin(self._random.uniform(0.0, 0.1))  # so that every part of a period is hit
         speeds = np.abs(self._samples[-1].velocities)
         del self._samples[:-1]
         process = self._processes[victim]
@@ -171,12 +172,15 @@ class Rig:
             os.kill(process.pid, signal.SIGSTOP)
         bound = self._bound(victim, speeds)
         self._spin(bound + WATCHED)
+        self._hear_more()
         moving = [sample.published_ns for sample in self._samples if self._share(sample) > STANDS]
+        silence = self._silence()
         if hit == "SIGSTOP":
             os.kill(process.pid, signal.SIGCONT)
         self._wait_until_moving()
-        self._spin(self._random.uniform(0.3, 0.6))  # so that every part of a period is hit
-        return Trial((max([began, *moving]) - began) * 1e-9, bound, self._peaks())
+        self._spin(AFTERWARDS)
+        stopped = (max([began, *moving]) - began) * 1e-9
+        return Trial(stopped, bound, silence, *self._peaks())
 
     def _bound(self, victim: str, speeds: np.ndarray) -> float:
         """Return the time (s) after which a robot with these speeds (n,) has to stand."""
@@ -191,12 +195,17 @@ class Rig:
         """Return the speed of the fastest joint, as a share of its limit."""
         return float((np.abs(sample.velocities) / self._robot.velocity).max())
 
-    def _peaks(self) -> Peaks:
+    def _silence(self) -> float:
+        """Return the longest time (s) between two joint states."""
+        times = [sample.published_ns for sample in self._samples]
+        return float(np.diff(times).max()) * 1e-9
+
+    def _peaks(self) -> tuple[float, float]:
         """Return the greatest speed and acceleration of what was heard, as shares of the limits."""
         velocities = np.array([sample.velocities for sample in self._samples])
         accelerations = np.diff(velocities, axis=0) * self._robot.joint_state_rate
         limits = np.array([joint.acceleration for joint in self._robot.joints])
-        return Peaks(
+        return (
             float((np.abs(velocities) / self._robot.velocity).max()),
             float((np.abs(accelerations) / limits).max()),
         )
@@ -206,19 +215,38 @@ class Rig:
         while (left := end - time.monotonic()) > 0.0:
             self._executor.spin_once(timeout_sec=left)
 
-    def _wait_until_moving(self) -> None:
-        """Listen until the newest joint state shows a robot in motion.
+    def _hear_more(self) -> None:
+        """Listen until there is another joint state.
 
         Raises:
-            UserError: none did for too long.
+            UserError: none comes for too long.
+        """
+        heard = len(self._samples)
+        deadline = time.monotonic() + PATIENCE
+        while len(self._samples) == heard:
+            if time.monotonic() > deadline:
+                raise UserError(f"no joint states for {PATIENCE:.0f} s: {self._last_words()}")
+            self._executor.spin_once(timeout_sec=0.1)
+
+    def _wait_until_moving(self) -> None:
+        """Listen until a joint state that comes now shows a robot in motion.
+
+        Raises:
+            UserError: none does for too long.
         """
         deadline = time.monotonic() + PATIENCE
-        while not (self._samples and self._share(self._samples[-1]) > MOVES):
+        self._hear_more()
+        while self._share(self._samples[-1]) < MOVES:
             if time.monotonic() > deadline:
                 raise UserError(
-                    f"the robot does not move for {PATIENCE:.0f} s: see {self._folder}/*.log"
+                    f"the robot does not move for {PATIENCE:.0f} s: {self._last_words()}"
                 )
-            self._executor.spin_once(timeout_sec=0.1)
+            self._hear_more()
+
+    def _last_words(self) -> str:
+        """Return what each process said last."""
+        said = {name: process.last_lines(2) for name, process in self._processes.items()}
+        return "; ".join(f"{name}: {' '.join(lines)}" for name, lines in said.items() if lines)
 
 
 def _specs(robot: Robot, folder: Path) -> list[NodeSpec]:
