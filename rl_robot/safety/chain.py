@@ -28,7 +28,7 @@ from rl_robot.safety.constraints import (
 from rl_robot.safety.filter import SafetyFilter
 from rl_robot.safety.geometry import Box, Geometry
 from rl_robot.safety.recovery import Gentleness, Recovery
-from rl_robot.safety.unsafe import Contact, Room, Slip, Stuck
+from rl_robot.safety.unsafe import Clearance, Contact, Room, Slip, Stuck
 
 RECOVERY = "recovery"
 _SCALED = (VelocityLimits, AccelerationLimits, JerkLimits)
@@ -104,33 +104,43 @@ def make_recovery(
     if RECOVERY not in section:
         return None
     options = section.section(RECOVERY)
-    clear = options.section("clear")
-    joint, distance = clear.positive("joint"), clear.positive("distance")
-    clear.refuse_others()
-    gentleness = Gentleness(_part(options, "speed"), options.positive("patience"), joint)
-    constraints = [
-        wider
-        for constraint in _constraints(section, off)
-        if (wider := _widened(constraint, distance)) is not None
-    ]
-    arm = len(robot.arm_joints)
-    limits = safety_filter.limits[:arm]
-    room = Room(
-        robot.arm_joints,
-        np.array([bounds.lower for bounds in limits]),
-        np.array([bounds.upper for bounds in limits]),
-        clear=joint,
-        distance=distance,
-        geometry=_geometry(section, robot) if constraints else None,
-        constraints=constraints,
-    )
+    clear = _clearance(options)
+    gentleness = Gentleness(_part(options, "speed"), options.positive("patience"), clear.joint)
+    room = _room(robot, safety_filter, section, clear, off)
     stuck = Stuck(room, _periods(options.section("stuck")))
     contact, slip = _contact(options, robot), _slip(options, robot)
     options.refuse_others()
     lacking = room.lacking(robot.home_positions)
     if lacking:
-        raise clear.error(f"the home posture itself is not clear of {list_names([*lacking])}")
+        raise options.error(f"clear: the home posture lacks it towards {list_names([*lacking])}")
     return Recovery(robot, safety_filter, room, gentleness, stuck=stuck, contact=contact, slip=slip)
+
+
+def _room(
+    robot: Robot,
+    safety_filter: SafetyFilter,
+    section: Section,
+    clear: Clearance,
+    off: Collection[str],
+) -> Room:
+    wider = [_widened(constraint, clear.distance) for constraint in _constraints(section, off)]
+    constraints = [constraint for constraint in wider if constraint is not None]
+    limits = safety_filter.limits[: len(robot.arm_joints)]
+    return Room(
+        robot.arm_joints,
+        np.array([bounds.lower for bounds in limits]),
+        np.array([bounds.upper for bounds in limits]),
+        clear,
+        geometry=_geometry(section, robot) if constraints else None,
+        constraints=constraints,
+    )
+
+
+def _clearance(options: Section) -> Clearance:
+    clear = options.section("clear")
+    clearance = Clearance(clear.positive("joint"), clear.positive("distance"))
+    clear.refuse_others()
+    return clearance
 
 
 def _section(robot: Robot) -> Section:

@@ -95,6 +95,11 @@ class Recovery:
         """Why recovery gave up, in words; empty if it did not. It holds until ``restart``."""
         return self._failure
 
+    @property
+    def room(self) -> Room:
+        """What recovery restores."""
+        return self._room
+
     def restart(self) -> None:
         """Begin anew: the robot was moved by others, or somebody said that it may go on."""
         self._unsafe: Unsafe | None = None

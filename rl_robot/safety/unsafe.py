@@ -7,6 +7,7 @@ constraint period after period, something in the way, a grip that slips.
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,13 @@ class Unsafe:
     where: str
 
 
+class Clearance(NamedTuple):
+    """How far from limits a robot has room: rad or m of a joint, m of the whole robot."""
+
+    joint: float
+    distance: float
+
+
 class Room:
     """How much of some clearance a posture lacks, towards joint limits and the constraints."""
 
@@ -44,9 +52,8 @@ class Room:
         names: Sequence[str],
         lower: Array,
         upper: Array,
+        clear: Clearance,
         *,
-        clear: float,
-        distance: float,
         geometry: Geometry | None = None,
         constraints: Sequence[SweepConstraint] = (),
     ) -> None:
@@ -56,15 +63,14 @@ class Room:
             names: of the joints; further joints of a posture don't count.
             lower: position limits, rad or m.
             upper: likewise.
-            clear: of joint limits, rad or m; no more than a quarter of a joint's range.
-            distance: m that the ``constraints`` are wider by than those that are kept.
+            clear: from which on nothing is lacking; a quarter of a joint's range is enough.
             geometry: of the robot; the constraints need it.
-            constraints: of the whole robot.
+            constraints: of the whole robot, wider than those that are kept by the clearance.
         """
         self._names = tuple(names)
         self._lower, self._upper = lower, upper
-        self._clear = np.minimum(clear, 0.25 * (upper - lower))
-        self._distance = distance
+        self._clear = np.minimum(clear.joint, 0.25 * (upper - lower))
+        self._distance = clear.distance
         self._geometry = geometry
         self._constraints = tuple(constraints)
 
