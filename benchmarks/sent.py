@@ -235,7 +235,7 @@ class Whole:
         self._fast = np.inf
 
     def begin(self, positions: Array) -> None:
-        """Start anew, from anywhere: what is too close may stay as close."""
+        """Start anew, from anywhere: what is too close may be as close until it rests elsewhere."""
         tool = self._place(positions)
         self._close = self._contacts()
         self._outside = np.maximum(-self._room(tool[None])[0], 0.0)
@@ -257,8 +257,12 @@ class Whole:
                 self._check_speed(float(np.linalg.norm(tool - before)) / span, findings, where)
             before = tool
         self._check_workspace(tools, findings, where)
-        still = self._contacts()
-        self._close = {pair: metres for pair, metres in self._close.items() if pair in still}
+        if len(positions) > 1 and np.array_equal(positions[-2], positions[-1]):
+            # At rest: what is planned from here on has no more excuse than this.
+            room = self._room(self._place(positions[-1])[None])[0]
+            still = self._contacts()
+            self._close = {pair: metres for pair, metres in self._close.items() if pair in still}
+            self._outside = np.where(room >= 0.0, 0.0, self._outside)
 
     def free(self, positions: Array) -> bool:
         """Whether the robot keeps all distances, and the workspace, at ``positions`` (n,)."""
@@ -305,7 +309,6 @@ class Whole:
         rooms = self._room(np.array(tools))
         further = float((-rooms - self._outside).max())
         findings.look("workspace", further, where, broken=int(further > RELATIVE))
-        self._outside = np.where((rooms >= 0.0).any(axis=0), 0.0, self._outside)
 
     def _check_speed(self, speed: float, findings: Findings, where: str) -> None:
         limit = self._around.tool_speed

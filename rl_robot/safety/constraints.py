@@ -5,6 +5,7 @@ goal back before it is planned. The rest look at a planned motion, its stop incl
 much room it leaves; what leaves too little is not sent.
 """
 
+import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -104,19 +105,22 @@ class GripperForce:
     joint: int
     limit: float
 
-    def forbids(self, goal: Goal, commanded: float, measured: Measured) -> bool:
-        """Whether the gripper, ``commanded`` to be where it is, must stop instead of going on.
+    def reached(self, measured: Measured) -> bool:
+        """Whether the gripper presses with the limit or more."""
+        return bool(abs(measured.efforts[self.joint]) >= self.limit)
 
-        It must where the goal lies, or is passed, in the direction of a force that is too great;
-        opening is always possible.
+    def presses(self, goal: Goal, commanded: float, measured: Measured) -> bool:
+        """Whether a goal lies, or is passed, in the direction of the measured force.
+
+        As seen from where the gripper is ``commanded`` to be.
         """
-        effort = measured.efforts[self.joint]
-        onwards = np.sign(effort) * np.array([goal.position - commanded, goal.velocity])
-        return bool(abs(effort) >= self.limit and (onwards > 0.0).any())
+        direction = np.sign(measured.efforts[self.joint])
+        return bool(max(direction * (goal.position - commanded), direction * goal.velocity) > 0.0)
 
     def room(self, measured: Measured) -> float:
         """Return the force in N that is left to the limit; the limit where none is measured."""
-        return self.limit - abs(float(np.nan_to_num(measured.efforts[self.joint])))
+        effort = float(measured.efforts[self.joint])
+        return self.limit - (abs(effort) if math.isfinite(effort) else 0.0)
 
 
 class Sweep:

@@ -331,13 +331,15 @@ class SafetyFilter:
             interventions += _cut(name, planner, goal, permitted)
             goals.append(permitted)
         force = self._gripper_force
-        if force is not None:
+        if force is not None and force.reached(self._measured):
             index = force.joint
-            state = states[index]
-            if force.forbids(goals[index], state.position, self._measured):
+            goal, state = goals[index], states[index]
+            if force.presses(goal, state.position, self._measured):
                 beyond = -force.room(self._measured)
                 interventions.append(Intervention(force.name, self.names[index], beyond))
                 goals[index] = Goal(*self._stop(index, state).at(self.period))
+            else:
+                goals[index] = Goal(goal.position)  # with no run-up towards what is pressed on
         return goals, interventions
 
     def _slowed(self, goals: Sequence[Goal], states: Sequence[JointState]) -> list[Goal]:

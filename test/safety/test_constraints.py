@@ -36,6 +36,7 @@ BOXES = {
 }
 SIZES = st.floats(1e-3, 1e3)
 SCALES = st.floats(0.01, 1.0)
+EFFORTS = st.floats(1.0, 1e300) | st.floats(-1e300, -1.0)  # N
 
 
 @cache
@@ -117,21 +118,26 @@ def measured(effort: float) -> Measured:
     return Measured(np.zeros(2), np.array([1e9, effort]))
 
 
-@given(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3), st.floats(-1e3, 1e3), st.floats(allow_nan=True))
-def test_a_gripper_is_stopped_where_it_would_press_harder(
+@given(st.floats(allow_nan=True))
+def test_a_force_is_too_great_from_its_limit_on(effort: float) -> None:
+    assert FORCE.reached(measured(effort)) == (effort >= 10.0 or effort <= -10.0)
+
+
+@given(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3), st.floats(-1e3, 1e3), EFFORTS)
+def test_a_goal_presses_where_it_lies_or_is_passed_in_the_forces_direction(
     commanded: float, position: float, velocity: float, effort: float
 ) -> None:
-    forbidden = FORCE.forbids(Goal(position, velocity), commanded, measured(effort))
-    hard = abs(effort) >= FORCE.limit
-    onwards = [way * np.sign(effort) > 0.0 for way in (position - commanded, velocity)]
-    assert forbidden == (hard and any(onwards))
+    presses = FORCE.presses(Goal(position, velocity), commanded, measured(effort))
+    ahead = position > commanded or velocity > 0.0
+    back = position < commanded or velocity < 0.0
+    assert presses == (ahead if effort > 0.0 else back)
 
 
-@given(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3), st.floats(allow_nan=True))
+@given(st.floats(-1e3, 1e3), st.floats(0.0, 1e3), EFFORTS)
 def test_a_gripper_may_always_let_go_or_stay(commanded: float, way: float, effort: float) -> None:
-    away = -abs(way) * np.sign(np.nan_to_num(effort))
-    assert not FORCE.forbids(Goal(commanded + away, away), commanded, measured(effort))
-    assert not FORCE.forbids(Goal(commanded), commanded, measured(effort))
+    away = -way * float(np.sign(effort))
+    assert not FORCE.presses(Goal(commanded + away, away), commanded, measured(effort))
+    assert not FORCE.presses(Goal(commanded), commanded, measured(effort))
 
 
 def test_the_room_of_a_force_that_nobody_measures_is_all_of_it() -> None:
