@@ -10,7 +10,8 @@ What a plan promises is checked here, not taken from the library.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from ruckig import InputParameter, Result, Ruckig, RuckigError, Trajectory
 
@@ -21,7 +22,7 @@ _ROUNDING = 1e-10  # s, rad or m
 _RESERVE = 1e-9  # rad or m
 _RELATIVE = 1e-9
 _AT_REST = 1e-9  # rad/s or m/s
-_CHASES = 4
+_CHASES = 2
 _COMPROMISES = (0.3, 0.6, 1.0)
 _PLANNED = (Result.Working, Result.Finished)
 
@@ -37,8 +38,7 @@ class Bounds:
     jerk: float
 
 
-@dataclass(frozen=True)
-class Goal:
+class Goal(NamedTuple):
     """Where one joint should be at the end of the period, how fast, and accelerating how much.
 
     The acceleration is a wish: it makes smooth motion be followed smoothly.
@@ -101,11 +101,13 @@ class JointPlanner:
             goal.position == state.position
         ):
             return JointPath.resting(state.position)
+        in_time = self._is_near(state, goal) and (
+            self._in_time(state, goal) or self._in_time_at_another_speed(state, goal)
+        )
         return (
-            self._in_time(state, goal)
-            or self._in_time_at_another_speed(state, goal)
+            in_time
             or self._late(state, goal)
-            or (self._late(state, replace(goal, acceleration=0.0)) if goal.acceleration else None)
+            or (self._late(state, goal._replace(acceleration=0.0)) if goal.acceleration else None)
             or (self._late(state, Goal(goal.position)) if goal.velocity else None)
         )
 
@@ -113,6 +115,12 @@ class JointPlanner:
         """Return the path that stops at once; None if it would leave the position limits."""
         path = self._stop(state)
         return path if self._is_inside(path, state) else None
+
+    def _is_near(self, state: JointState, goal: Goal) -> bool:
+        """Whether the joint could be there in time if the acceleration could jump."""
+        coasting = state.position + self._period * state.velocity
+        most = 0.5 * self.bounds.acceleration * self._period**2
+        return abs(goal.position - coasting) <= most
 
     def _smoothly(self, state: JointState, goal: Goal) -> JointPath | None:
         terms = _quintic(state, goal, self._period)
@@ -188,8 +196,8 @@ class JointPlanner:
         aim = goal
         for _ in range(_CHASES):
             late = self._trajectory.duration - self._period
-            ahead = replace(goal, position=goal.position + late * goal.velocity)
-            if late <= _ROUNDING or self.permitted(ahead) != ahead:
+            ahead = goal._replace(position=goal.position + late * goal.velocity)
+            if late <= _ROUNDING or not goal.velocity or self.permitted(ahead) != ahead:
                 break
             if not self._calculate(state, ahead, self._period + late):
                 return goal if self._calculate(state, goal, self._period) else None
