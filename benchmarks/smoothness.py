@@ -39,7 +39,7 @@ class Variant:
     jerk_weight: float
 
 
-ALL = Variant(noise_correlation=0.7, action_cutoff=1.5, jerk_weight=0.005)
+ALL = Variant(noise_correlation=0.7, action_cutoff=1.0, jerk_weight=0.01)
 VARIANTS = {
     "all three": ALL,
     "white noise": replace(ALL, noise_correlation=0.0),
@@ -55,7 +55,7 @@ class Budget:
 
     demonstrations: int = 100
     pretraining: int = 2000
-    steps: int = 4000
+    steps: int = 3000
     tests: int = 100
 
 
@@ -107,7 +107,7 @@ def trainings(seeds: int, budget: Budget, kept: Path | None, most: int) -> Itera
     """Yield a result of every variant and seed; at most ``most`` are made, the others were kept."""
     lines = kept.read_text().splitlines() if kept is not None and kept.exists() else []
     known = {_key(line): line for line in map(json.loads, lines)}
-    for seed in range(seeds):
+    for seed in range(1, seeds + 1):
         for name, variant in VARIANTS.items():
             made = {"name": name, "seed": seed, **asdict(variant), **asdict(budget)}
             if _key(made) not in known:
