@@ -64,8 +64,8 @@ MEASURED = "measured position"
 GOALS = (
     Goal("violations", at_most=0.0),
     Goal("measured_violations", at_most=0.0),
-    Goal("p99_ms", at_most=1.0),
 )
+QUICK_ENOUGH = Goal("p99_ms", at_most=1.0)
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Outcome:
     """What one robot's runs gave.
 
     Attributes:
-        commands: how many were sent through the filter.
+        commands: how many were sent.
         refused: how many of these were refused by the checks.
         changed: to how many the filter made an intervention.
         milliseconds: processor time of the checks and the filter, by command.
@@ -226,6 +226,7 @@ class Fuzzer:
         elapsed, sent = 0.0, False
         for index in range(commands):
             here = f"{where}, command {index}"
+            self.outcome.commands += 1
             arrival = attacker.next(self._filter.state)
             self._measure(random)
             unchecked = random.random() < 0.4
@@ -253,7 +254,6 @@ class Fuzzer:
             elapsed, sent = 0.0, True
             if not np.isfinite(safe.motion.positions).all():
                 return  # a violation; from there nothing can be said
-            self.outcome.commands += 1
             self.outcome.changed += bool(safe.interventions)
             if seen is not None and not np.array_equal(
                 seen.motion.positions, safe.motion.positions
@@ -448,7 +448,7 @@ def table(result: Result) -> str:
 
 
 def main() -> int:
-    """Run the benchmark; 1 with --check when anything was violated or the filter was too slow."""
+    """Run the benchmark; 1 when anything was violated, with --check also when it was too slow."""
     parser = options(__doc__, quick="20,000 commands")
     parser.add_argument("--commands", type=int, default=1_000_000, help="in all, over the robots")
     parser.add_argument("--seed", type=int, default=0)
@@ -466,8 +466,8 @@ def main() -> int:
     return report(
         lambda: measure(robots, commands, simulated, given.seed, given.run),
         table,
-        GOALS,
-        check=given.check,
+        (*GOALS, QUICK_ENOUGH) if given.check else GOALS,
+        check=True,
     )
 
 
