@@ -23,7 +23,6 @@ from rl_robot.robots.cartesian import Motion
 from rl_robot.robots.commands import interface_motion
 from rl_robot.robots.description import Robot, load_robot
 from rl_robot.safety.chain import make_filter, make_recovery
-from rl_robot.safety.recovery import Recovery
 from rl_robot.safety.unsafe import Unsafe
 from rl_robot.simulation.simulator import Simulator
 from rl_robot.simulation.world import load_scene
@@ -63,9 +62,7 @@ class Trial:
     def __init__(self, robot: Robot, simulator: Simulator, off: Sequence[str] = ()) -> None:
         self.robot, self.simulator = robot, simulator
         self.filter = make_filter(robot, period=PERIOD, substeps=SUBSTEPS, off=off)
-        recovery = make_recovery(robot, self.filter, off=off)
-        assert recovery is not None
-        self.recovery: Recovery = recovery
+        self.recovery = make_recovery(robot, self.filter, off=off)
         self.way: list[Array] = []
 
     def begin(self) -> None:

@@ -1,6 +1,7 @@
 """safety: the arbiter and the only writer to the robot.
 
-One source moves the robot at a time; whatever it sends passes the checks and the filter. Paced, one
+One source moves the robot at a time; whatever it sends passes the checks and the filter, and where
+it can't get on, recovery takes its place for a while. Paced, one
 command is executed for each tick, once the supervisor has decided the tick; at real time commands
 are forwarded as they arrive and a steady timer brakes when none does. Disabled at real time, or
 without joint states, it brakes to rest and then sends nothing. Not safety-rated.
@@ -36,13 +37,15 @@ from rl_robot.ros.observer import episode_of
 from rl_robot.ros.pace import parse_pace
 from rl_robot.ros.parameters import read_parameters
 from rl_robot.safety.arbiter import SOURCES, TAKE_OVER, Arbiter
-from rl_robot.safety.chain import make_filter, parse_off
+from rl_robot.safety.chain import make_filter, make_recovery, parse_off
 from rl_robot.safety.checks import CommandRefused, RawCommand, check_command
 from rl_robot.safety.seat import Seat
+from rl_robot.safety.unsafe import Unsafe
 from rl_robot.supervision.session import ENDED, RESETTING, RUNNING, Episode
 from rl_robot.tasks import load_task
 
 HOLD = "hold"  # the source of what safety sends of its own accord
+RECOVERY = "recovery"  # the same where it brings the robot back from an unsafe state
 
 # A latched subscription hears a stop that was pressed before this node started, but DDS connects it
 # to latched publishers only; the others hear every button, however it publishes.
@@ -100,6 +103,7 @@ class SafetyNode(GraphNode):
         self._max_silence = max(silence, 5.0 * self._period)
         off = parse_off(given.safety_off)
         self._filter = make_filter(self._robot, period=self._period, off=off)
+        self._recovery = make_recovery(self._robot, self._filter, off=off)
         if off:
             self.health["off"] = ", ".join(off)
         self._seat = Seat(self._filter, period=self._period, max_age=self._max_age)
@@ -184,6 +188,7 @@ class SafetyNode(GraphNode):
         self._joint_ns = stamp
         names = self._robot.joint_names
         self._filter.measure(measured, np.array([efforts.get(name, np.nan) for name in names]))
+        self._recovery.measure(measured)
         self._seat.measure(measured, self._now())
         # At real time a disabled robot is left alone: it may be moved by hand meanwhile.
         if not self._seat.seated and (self._factor is None or self._arbiter.enabled):
@@ -237,7 +242,7 @@ class SafetyNode(GraphNode):
         self._commands[source] = received
         if self._factor is None:
             self._execute_tick()
-        elif source == self._source():
+        elif source == self._source() and (source in TAKE_OVER or self._recovery.active is None):
             self._execute_now(source, received)
 
     def _take_stop(self, message: Bool) -> None:
@@ -296,6 +301,7 @@ class SafetyNode(GraphNode):
         except ValueError as error:
             self.problem(f"joint_states: {error}")
             return f"joint_states: {error}"
+        self._recovery.restart()
         if self._factor is not None:
             # Said at once, for the sources' next motions begin where the last one ended.
             self._seated_ns = self._now_ns()
@@ -337,6 +343,7 @@ class SafetyNode(GraphNode):
 
     def _clear(self, _: Trigger.Request, reply: Trigger.Response) -> Trigger.Response:
         self._arbiter.clear()
+        self._recovery.restart()
         reply.success = True
         reply.message = "cleared: call safety/enable to go on"
         return reply
@@ -377,7 +384,7 @@ class SafetyNode(GraphNode):
                 f"awaited: {self._awaited()}"
             )
             self._counts["lost"] += 1
-            self._send(None, HOLD, self._joint_ns)
+            self._send(None, HOLD, self._joint_ns, overseen=self._arbiter.enabled)
         self._report()
 
     def _awaited(self) -> str:
@@ -411,6 +418,10 @@ class SafetyNode(GraphNode):
         if self._seat.seated:
             if not followed and self._seat.at_rest(self._elapsed()):
                 self._seat.leave()
+            elif followed and self._recovery.active is not None:
+                # In time for the next period: until then it would begin to brake.
+                if self._elapsed() >= 0.75 * self._period:
+                    self._send(None, HOLD, self._now_ns(), overseen=True)
             elif self._is_brake_due(followed):
                 self._send(None, HOLD, self._now_ns())
         if self._arbiter.enabled:
@@ -467,18 +478,27 @@ class SafetyNode(GraphNode):
 
     def _send_checked(self, source: str, received: Received) -> None:
         """Check a command, then filter and send it; what is refused is never sent."""
-        motion = self._check(source, received)
+        motion, overseen = self._check(source, received), source not in TAKE_OVER
         if motion is not None:
-            self._send(motion, source, received.stamp_ns)
+            self._send(motion, source, received.stamp_ns, overseen=overseen)
         elif self._factor is None:
-            self._send(None, HOLD, received.stamp_ns)
+            self._send(None, HOLD, received.stamp_ns, overseen=overseen)
 
-    def _send(self, motion: Motion | None, source: str, stamp: int) -> None:
+    def _send(
+        self, motion: Motion | None, source: str, stamp: int, *, overseen: bool = False
+    ) -> None:
+        """Filter and send a motion, or recovery's where that has to take the place of it."""
         if self._factor is not None:
             # The robot is where the last motion has come by now, not at the end of its period.
             self._filter.interrupt(self._elapsed())
+        before = self._recovery.active
+        safe = self._recovery.step(motion, overseen=overseen)
+        self._tell_recovery(before, source)
+        if self._recovery.active is not None:
+            source = RECOVERY
+        elif overseen and self._recovery.failure:
+            source = HOLD
         self._sent_at, self._sent_source = self._now(), source
-        safe = self._filter.step(motion)
         # Before the controllers' topics: the recorder files those, which carry no stamp, by it.
         self._command.publish(trajectory_bytes(safe.motion, stamp, source))
         sent = safe.motion if self._factor is None else self._with_tail(safe.motion)
@@ -491,6 +511,16 @@ class SafetyNode(GraphNode):
         self._executed_ns = max(self._executed_ns, stamp)
         self._counts["held" if source == HOLD else "executed"] += 1
         self._counts["interventions"] += len(safe.interventions)
+        if self._recovery.failure and not self._arbiter.stopped:
+            self._stop_robot(self._recovery.failure)
+
+    def _tell_recovery(self, before: Unsafe | None, source: str) -> None:
+        """Say that recovery took over; see that what follows it begins where it ended."""
+        unsafe = self._recovery.active
+        if unsafe is not None and before is None:
+            self.problem(f"recovery took over from {source}: {unsafe.kind}, {unsafe.where}")
+        elif unsafe is None and before is not None and self._factor is not None:
+            self._seated_ns = self._now_ns()
 
     def _with_tail(self, motion: Motion) -> Motion:
         """Append the braking that follows if nothing comes any more, not even from here."""
@@ -511,7 +541,10 @@ class SafetyNode(GraphNode):
 
     def _report(self) -> None:
         self.health.update({name: str(count) for name, count in self._counts.items()})
-        self.health["source"] = self._source() or "none"
+        recovering = self._recovery.active is not None
+        self.health["source"] = RECOVERY if recovering else self._source() or "none"
+        self.health["recoveries"] = str(self._recovery.counts.total())
+        self.health |= {f"recoveries_{kind}": str(n) for kind, n in self._recovery.counts.items()}
         self.health["enabled"] = str(self._arbiter.enabled).lower()
         self.health["emergency_stop"] = str(self._arbiter.stopped).lower()
 

@@ -89,8 +89,8 @@ def make_filter(
 
 def make_recovery(
     robot: Robot, safety_filter: SafetyFilter, *, off: Collection[str] = ()
-) -> Recovery | None:
-    """Return the recovery of ``robot`` through its filter; None where the YAML has none.
+) -> Recovery:
+    """Return the recovery of ``robot`` through its filter; it does nothing without its section.
 
     Args:
         robot: the robot.
@@ -102,7 +102,8 @@ def make_recovery(
     """
     section = _section(robot)
     if RECOVERY not in section:
-        return None
+        nowhere = Room((), np.empty(0), np.empty(0), Clearance(1.0, 1.0))
+        return Recovery(robot, safety_filter, nowhere, Gentleness(1.0, 1.0, 0.0))
     options = section.section(RECOVERY)
     clear = _clearance(options)
     gentleness = Gentleness(_part(options, "speed"), options.positive("patience"), clear.joint)

@@ -54,7 +54,7 @@ class Recovery:
         room: Room,
         gentleness: Gentleness,
         *,
-        stuck: Stuck,
+        stuck: Stuck | None = None,
         contact: Contact | None = None,
         slip: Slip | None = None,
     ) -> None:
@@ -115,34 +115,28 @@ class Recovery:
         """Take measured positions (n,)."""
         self._measured = positions
 
-    def hold(self) -> SafeMotion:
-        """Brake for a period; recovery is over for now."""
-        self._unsafe = None
-        return self._sent(self._filter.step(None))
-
-    def step(self, motion: Motion | None) -> SafeMotion:
+    def step(self, motion: Motion | None, *, overseen: bool = True) -> SafeMotion:
         """Return one period of motion: the source's, or recovery's while it is ``active``.
 
         Whether it is shows afterwards: it takes over on the very period in which it recognizes an
-        unsafe state, and hands back on the first in which it has nothing more to do, at rest.
+        unsafe state, and hands back on the first in which it has nothing more to do, at rest. It
+        never takes the place of a motion that is not ``overseen``, and ends for one.
         """
-        if self._failure:
-            return self.hold()
         self._see()
+        if not overseen:
+            self._unsafe = None
+            return self._sent(self._filter.step(motion))
         if self._unsafe is None:
             self._begin(self._recognize())
         elif self._is_over():
             self._unsafe = None
-            self._stuck.restart()
-        if self._unsafe is None:
-            safe = self._filter.step(motion)
-            self._stuck.see(safe.interventions)
-            return self._sent(safe)
-        self._periods += 1
-        if self._periods > self._patience:
-            self._failure = self._words()
-            return self.hold()
-        return self._sent(self._filter.step(self._way_back()))
+        if self._unsafe is not None:
+            self._periods += 1
+            if self._periods > self._patience:
+                self._failure, self._unsafe = self._words(), None
+        if self._failure:
+            motion = None
+        return self._sent(self._filter.step(motion if self._unsafe is None else self._way_back()))
 
     # --- recognizing -----------------------------------------------------------------------
 
@@ -160,13 +154,13 @@ class Recovery:
     def _recognize(self) -> Unsafe | None:
         positions = self._filter.state.positions if self._measured is None else self._measured
         return (
-            self._stuck.look(positions)
+            (self._stuck.look(positions) if self._stuck else None)
             or (self._contact.look() if self._contact else None)
             or (self._slip.look() if self._slip else None)
         )
 
     def _begin(self, unsafe: Unsafe | None) -> None:
-        if unsafe is None:
+        if unsafe is None or self._failure:
             return
         self._unsafe = unsafe
         self.counts[unsafe.kind] += 1
@@ -206,7 +200,7 @@ class Recovery:
             "contact": f"something is in the way of {self._unsafe.where}",
             "slip": f"{self._unsafe.where}: what it holds slips",
         }[self._unsafe.kind]
-        return f"recovery gave up after {self._gentleness.patience:g} s: {what}"
+        return f"recovery, which gave up after {self._gentleness.patience:g} s: {what}"
 
     # --- the way back ----------------------------------------------------------------------
 
@@ -276,4 +270,7 @@ class Recovery:
 
     def _sent(self, safe: SafeMotion) -> SafeMotion:
         self._path = safe.motion.positions
+        if self._stuck is not None:
+            # what holds recovery back is not the source's doing
+            self._stuck.see(safe.interventions if self._unsafe is None else ())
         return safe
