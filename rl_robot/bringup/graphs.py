@@ -19,6 +19,7 @@ from rl_robot.policies import load_policy
 from rl_robot.policies.policy import low_pass_gains
 from rl_robot.robots.description import load_robot
 from rl_robot.ros.pace import parse_pace
+from rl_robot.safety.chain import parse_off
 from rl_robot.tasks import SPLITS, load_task
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 # Paced, these work one after the other within a tick.
 MEMBERS = ("simulator", "perception", "policy", "safety", "reward", "reset")
 DEMONSTRATIONS = 100
+MOST_CANDIDATES = 64
 LEARNERS = ("sac",)
 _BOOLEANS = ("true", "false")
 _NAMESPACE = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*")
@@ -43,6 +45,11 @@ def _whole_number(name: str, value: str) -> int:
 
 def _count(name: str, default: int, description: str) -> Argument:
     return Argument(name, str(default), description, check=lambda v: _whole_number(name, v))
+
+
+def _check_candidates(value: str) -> None:
+    if not 1 <= _whole_number("candidates", value) <= MOST_CANDIDATES:
+        raise UserError(f"candidates '{value}': expected 1 to {MOST_CANDIDATES}")
 
 
 def _check_rate(value: str) -> None:
@@ -120,6 +127,18 @@ _ROBOT_ARGUMENTS = (
         choices=("auto", "one", "each"),
     ),
     Argument(
+        "candidates",
+        "1",
+        "actions that an exploring policy samples per control step, to choose a safe one of",
+        check=_check_candidates,
+    ),
+    Argument(
+        "safety_off",
+        "",
+        "constraints of the safety filter to switch off, by comma: ablations in simulation only",
+        check=parse_off,
+    ),
+    Argument(
         "faults",
         NO_FAULTS,
         f"what goes wrong with which topics: a file in {FOLDER} by name, or your own by path.yaml",
@@ -155,6 +174,10 @@ def _check_session(values: Mapping[str, str]) -> None:
     if values["simulator"] == "none":
         if parse_pace(values["pace"]) != 1.0:
             raise UserError(f"pace '{values['pace']}': a real robot runs at pace:=1.0")
+        if parse_off(values["safety_off"]):
+            raise UserError(
+                f"safety_off '{values['safety_off']}': a real robot keeps all its constraints"
+            )
     elif values["camera"]:
         raise UserError("camera is for a real robot: give simulator:=none as well, or no camera")
     load_policy(values["policy"], load_task(values["task"]), load_robot(values["robot"]))
@@ -242,9 +265,14 @@ def _graph_of_session(
         # In one process the first to be started is the first to hear of a tick: the supervisor
         # then decides on the reward while the policy thinks.
         node("reward", rewarded),
-        node("policy", policy=values["policy"]),
+        node("policy", policy=values["policy"], candidates=int(values["candidates"])),
         # Hardware starts disabled: a person enables it by a service call.
-        node("safety", enabled=simulated, use_sim_time=simulated_clock),
+        node(
+            "safety",
+            enabled=simulated,
+            use_sim_time=simulated_clock,
+            safety_off=values["safety_off"],
+        ),
         node("reset"),
         *([node("recorder", run=run)] if record else []),
         *([] if trainer is None else [node("trainer", trainer, run=run, seed=seed)]),

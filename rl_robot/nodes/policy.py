@@ -15,7 +15,7 @@ from std_msgs.msg import UInt8MultiArray
 from rl_robot.environments.control_loop import ControlLoop
 from rl_robot.errors import UserError
 from rl_robot.experience.alignment import Snapshot
-from rl_robot.policies import LEARNED, Policy
+from rl_robot.policies import LEARNED, Action, Policy
 from rl_robot.policies.shelf import Shelf
 from rl_robot.robots.description import load_robot
 from rl_robot.ros import topics
@@ -25,6 +25,8 @@ from rl_robot.ros.observer import Executed, Observer
 from rl_robot.ros.pace import parse_pace
 from rl_robot.ros.parameters import read_parameters
 from rl_robot.ros.slot import LatestSlot
+from rl_robot.safety.chain import make_filter
+from rl_robot.safety.selection import Choice, SafeSelection
 from rl_robot.supervision.session import RUNNING, Episode
 from rl_robot.tasks import load_task
 
@@ -37,6 +39,7 @@ class Parameters:
     task: str = "grasp"
     policy: str = "script"  # what episodes ask for, loaded in advance
     pace: str = "1.0"
+    candidates: int = 1  # actions sampled per control step, of which a safe one is chosen
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Job:
     snapshot: Snapshot
     executed: Executed | None
     reference: np.ndarray
+    reference_velocities: np.ndarray | None
 
 
 class PolicyNode(GraphNode):
@@ -63,6 +67,11 @@ class PolicyNode(GraphNode):
             # Now, because it takes seconds, and the first weights come in the midst of episodes.
             import rl_robot.policies.network  # noqa: F401
         self._loop = ControlLoop(self._task, robot)
+        self._selection: SafeSelection | None = None
+        if given.candidates > 1:
+            own_filter = make_filter(robot, period=self._task.period)
+            self._selection = SafeSelection(own_filter, candidates=given.candidates)
+        self._tried = self._rejected = 0
         self._episode_id = -1
         self._acting_in = -1  # the worker's episode: a job that was dropped may have been its first
         self._failure: Exception | None = None
@@ -102,7 +111,13 @@ class PolicyNode(GraphNode):
             self.problem("no weights have come from a trainer yet")
             return
         self._episode_id, self._last_tick_ns = episode.id, tick
-        job = Job(episode, snapshot, self._observer.executed(), reference)
+        job = Job(
+            episode,
+            snapshot,
+            self._observer.executed(),
+            reference,
+            self._observer.reference_velocities,
+        )
         if self._paced:
             self._act(job)  # nothing newer comes before this is answered: a thread would only cost
         else:
@@ -131,15 +146,39 @@ class PolicyNode(GraphNode):
             self._loop.reset(job.reference)
         elif job.executed is not None:
             self._loop.executed(job.executed.motion)
-        action = policy.act(self._loop.observe(job.snapshot), explore=episode.explore)
-        motion = self._loop.propose(action)
+        choice = self._choose(policy, job)
+        action, motion = choice.action, choice.motion
         stamp = job.snapshot.time_ns
         numbers = dict(zip(self._task.action_names, action.tolist(), strict=True))
         numbers["version"] = float(policy.spec.version)
         numbers["explore"] = float(episode.explore)
+        if self._selection is not None:
+            numbers |= {"tried": float(choice.tried), "rejected": float(choice.rejected)}
         self._command.publish(trajectory_bytes(motion, stamp))
         self._action.publish(numbers_bytes(numbers, stamp))
         self._report(job, policy, time.perf_counter() - began)
+
+    def _choose(self, policy: Policy, job: Job) -> Choice[Action]:
+        """Return an action and its motion; an exploring policy's, if wished, out of several."""
+        observation, explore = self._loop.observe(job.snapshot), job.episode.explore
+
+        def sample() -> Action:
+            return policy.act(observation, explore=explore)
+
+        if self._selection is None or not explore or not getattr(policy, "resamples", False):
+            action = sample()
+            return Choice(action, self._loop.propose(action), 1, 0)
+        velocities = job.reference_velocities
+        choice = self._selection.choose(
+            sample,
+            self._loop.propose,
+            job.reference,
+            np.zeros_like(job.reference) if velocities is None else velocities,
+        )
+        self._tried += choice.tried
+        self._rejected += choice.rejected
+        self.health["tried"], self.health["rejected"] = str(self._tried), str(self._rejected)
+        return choice
 
     def _report(self, job: Job, policy: Policy, seconds: float) -> None:
         self.health["version"] = str(policy.spec.version)

@@ -74,6 +74,8 @@ class NetworkPolicy:
     spec's ``noise_correlation``.
     """
 
+    resamples = True
+
     def __init__(self, spec: PolicySpec, hidden: tuple[int, ...] = (128, 128)) -> None:
         """Make a policy with freshly initialized weights."""
         self.spec = spec

@@ -136,7 +136,10 @@ def low_pass_gains(task: Task, cutoff: float) -> tuple[float, ...]:
 
 
 class Policy(Protocol):
-    """Maps named observations to the task's normalized action."""
+    """Maps named observations to the task's normalized action.
+
+    One whose `act` may be asked again and again for the same control step, each time for another
+    sample of its exploration, says so by an attribute ``resamples`` that is True."""
 
     @property
     def spec(self) -> PolicySpec:
@@ -154,6 +157,8 @@ class Policy(Protocol):
 
 class RandomPolicy:
     """Uniformly random actions: the floor that every policy has to beat."""
+
+    resamples = True
 
     def __init__(self, task: Task, robot: Robot) -> None:
         """Make a random policy for ``task`` on ``robot``."""

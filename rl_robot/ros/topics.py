@@ -167,7 +167,8 @@ POLICY_ACTION = Topic(
     COMMAND,
     "policy",
     "recorder",
-    "the normalized action by name, and version and explore; stamp = newest observation used",
+    "the normalized action by name, version, explore, and of several candidates how many were "
+    "tried and rejected as unsafe; stamp = newest observation used",
 )
 POLICY_COMMAND = Topic(
     "policy/command",
