@@ -183,8 +183,9 @@ class JointPlanner:
         extrema = self._trajectory.position_extrema[0]
         if self._is_detour(state, caught, extrema.min, extrema.max):
             return None
-        duration = self._trajectory.duration
-        return self._complete(state, goal, followed, duration, extrema.min, extrema.max)
+        # The library's extrema are not relied on: with next to no jerk it overlooks turning points.
+        lowest, highest = _range(followed, self._period)
+        return self._complete(state, goal, followed, self._trajectory.duration, lowest, highest)
 
     def _catch(self, state: JointState, goal: Goal) -> Goal | None:
         """Calculate the quickest motion to a goal that moves on at its speed if reached late.
@@ -333,6 +334,25 @@ def _segments(trajectory: Trajectory) -> list[Segment]:
                 segments.append(Segment(start, terms))
                 start += duration
     return segments
+
+
+def _range(segments: Sequence[Segment], end: float) -> tuple[float, float]:
+    """Return the lowest and the highest position on cubic segments up to ``end`` (s)."""
+    positions = []
+    for index, (start, (p, v, half, sixth, *_)) in enumerate(segments):
+        duration = (segments[index + 1].start if index + 1 < len(segments) else end) - start
+        turns = [t for t in _roots(3.0 * sixth, 2.0 * half, v) if 0.0 < t < duration]
+        positions += [((sixth * t + half) * t + v) * t + p for t in (0.0, duration, *turns)]
+    return min(positions), max(positions)
+
+
+def _roots(a: float, b: float, c: float) -> list[float]:
+    """Return the real roots of a t^2 + b t + c, computed so that none is lost to cancellation."""
+    square = b * b - 4.0 * a * c
+    if square < 0.0:
+        return []
+    q = -0.5 * (b + math.copysign(math.sqrt(square), b))
+    return [top / bottom for top, bottom in ((q, a), (c, q)) if bottom != 0.0]
 
 
 def _quintic(state: JointState, goal: Goal, period: float) -> tuple[float, ...]:
