@@ -219,7 +219,7 @@ class Fuzzer:
         self, random: np.random.Generator, commands: int, track: Track, tails: Track, where: str
     ) -> None:
         attacker = Attacker(self._robot, PERIOD, random)
-        paced = random.random() < 0.5
+        paced, bursts = random.random() < 0.5, random.random() < 0.3
         start = self._filter.state.positions
         driver = Driver(start)
         track.add(np.zeros(1), start[None])
@@ -232,7 +232,7 @@ class Fuzzer:
             unchecked = random.random() < 0.4
             previewed = random.random() < 0.05
             if not paced:
-                elapsed = max(elapsed, 0.0) + self._wait(random)
+                elapsed = max(elapsed, 0.0) + self._wait(random, bursts=bursts)
             began = time.thread_time()
             motion = self._accept(arrival, unchecked=unchecked)
             if not paced and arrival is not None and motion is None and random.random() < 0.5:
@@ -284,13 +284,13 @@ class Fuzzer:
             self.outcome.refused += 1
             return None
 
-    def _wait(self, random: np.random.Generator) -> float:
+    def _wait(self, random: np.random.Generator, *, bursts: bool) -> float:
         """Return how long it takes until a command arrives; nonsense has to be refused."""
         if random.random() < 0.01:
             for nonsense in (math.nan, math.inf, -math.inf):
                 self._must_refuse(partial(self._filter.interrupt, nonsense))
-        if random.random() < 0.5:
-            return float(random.uniform(0.0, 2.0 * PERIOD))
+        if bursts or random.random() < 0.5:
+            return float(random.uniform(0.0, PERIOD / 3.0 if bursts else 2.0 * PERIOD))
         return float(random.choice(ELAPSED))
 
     def _measure(self, random: np.random.Generator) -> None:
