@@ -158,6 +158,10 @@ class SafetyFilter:
         self._times = self.interval * np.arange(1, substeps + 1, dtype=np.float64)
         self._times[-1] = period
         self._times.setflags(write=False)
+        longest = max(
+            b.velocity / b.acceleration + 4.0 * b.acceleration / b.jerk for b in self.limits
+        )
+        self._grid = self.interval * np.arange(np.ceil((period + longest) / self.interval) + 2.0)
         # where the jerk jumps at the end of the period, what comes before it counts
         self._sampled = np.array([0.0, *self._times[:-1], (1.0 - 1e-9) * period])
         self._margin_names = tuple(
@@ -167,6 +171,7 @@ class SafetyFilter:
         )
         self._measured = Measured(*np.full((2, len(joints)), np.nan))
         self._path: Path | None = None
+        self._findings: dict[str, Finding] = {}  # about that path
         self._at = 0.0  # time on the path at which the next period begins
         self._sent = False
 
@@ -212,6 +217,7 @@ class SafetyFilter:
                 or JointPath.resting(float(position))
             )
         self._path, self._at, self._sent = Path(paths), 0.0, False
+        self._findings = {}
 
     def measure(self, positions: Array, efforts: Array) -> None:
         """Take what the joints' sensors say: (n,) each, SI units; efforts NaN where unknown."""
@@ -230,6 +236,7 @@ class SafetyFilter:
         """
         plan, interventions = self._decide(motion)
         self._path, self._at, self._sent = plan.path, self.period, True
+        self._findings = plan.findings
         return self._answer(plan, interventions)
 
     def preview(self, motion: Motion | None) -> SafeMotion:
@@ -292,7 +299,7 @@ class SafetyFilter:
             return plan, tuple(interventions)
         interventions.append(broken)
         plan, broken = self._look(self._paths(states, self._slowed(goals, states)))
-        return (plan if broken is None else self._halt(states)), tuple(interventions)
+        return (plan if broken is None else self._as_planned()), tuple(interventions)
 
     def _asked(self, motion: Motion, states: Sequence[JointState]) -> list[Goal]:
         """Return where the motion is at the end of the period, how fast, and how accelerating."""
@@ -371,24 +378,27 @@ class SafetyFilter:
         return brake or self._going().joints[index].after(self._at)
 
     def _halt(self, states: Sequence[JointState]) -> _Plan:
-        """Return the stop at once or, should that break something, the one checked before."""
+        """Return the stop at once or, should that break something, the one planned before."""
+        if self._at >= self.period - _SAME_TIME and self._findings:
+            return self._as_planned()  # by now that is the stop at once
         plan, broken = self._look(self._stopping(states))
-        if broken is None:
-            return plan
-        plan, _ = self._look([joint.after(self._at) for joint in self._going().joints])
-        return plan
+        return plan if broken is None else self._as_planned()
+
+    def _as_planned(self) -> _Plan:
+        """Return what is left of the motion sent last, its stop: that was checked with it."""
+        path = Path([joint.after(self._at) for joint in self._going().joints])
+        return _Plan(path, path.sample(self._grid[: self._substeps + 1]), self._findings)
 
     def _look(self, paths: Sequence[JointPath]) -> tuple[_Plan, Intervention | None]:
         """Return the plan of the joints' paths, and the first constraint that it breaks."""
         path = Path(paths)
-        count = self._substeps
-        if self._constraints:
-            count = max(count, int(np.ceil(path.end / self.interval - 1e-6)))
-        samples = path.sample(self.interval * np.arange(count + 1, dtype=np.float64))
         findings: dict[str, Finding] = {}
-        plan = _Plan(path, samples, findings)
         if self._geometry is None:
-            return plan, None
+            samples = path.sample(self._grid[: self._substeps + 1])
+            return _Plan(path, samples, findings), None
+        count = max(self._substeps, int(np.ceil(path.end / self.interval - 1e-6)))
+        samples = path.sample(self._grid[: count + 1])
+        plan = _Plan(path, samples, findings)
         sweep = Sweep(self._geometry, samples[0], samples[1])
         for constraint in self._constraints:
             finding = constraint.look(sweep)

@@ -86,7 +86,7 @@ class Path:
         shape = len(joints), most
         self._starts = np.array([segment.start for segment in padded]).reshape(shape)
         terms = np.array([term for segment in padded for term in segment.terms])
-        self._terms = terms.reshape(*shape, _TERMS)
+        self._terms = np.ascontiguousarray(terms.reshape(*shape, _TERMS).transpose(2, 0, 1))
         self._rows = np.arange(len(joints))
 
     def sample(self, times: Array) -> tuple[Array, Array]:
@@ -109,4 +109,4 @@ class Path:
         index = (self._starts <= times[:, None, None]).sum(axis=2) - 1
         np.maximum(index, 0, out=index)
         t = times[:, None] - self._starts[self._rows, index]
-        return t, np.moveaxis(self._terms[self._rows, index], 2, 0)
+        return t, self._terms[:, self._rows, index]
