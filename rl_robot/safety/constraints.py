@@ -283,7 +283,10 @@ class ToolSpeed:
         fast = np.flatnonzero(bounds > limit).tolist()
         if not fast:
             return Finding(self.limit - float(bounds.max()), "tool", False)
-        speeds = {i: sweep.at(i).tool_speed(sweep.velocities[i]) for i in {0, *fast}}
-        allowed = max(limit, speeds[0]) + _ROUNDING
-        fastest = max(speeds.values())
+        fastest = sweep.at(0).tool_speed(sweep.velocities[0])
+        allowed = max(limit, fastest) + _ROUNDING
+        for index in sorted(fast, key=bounds.__getitem__, reverse=True):
+            fastest = max(fastest, sweep.at(index).tool_speed(sweep.velocities[index]))
+            if fastest > allowed:
+                break
         return Finding(self.limit - fastest, "tool", fastest > allowed)

@@ -70,7 +70,7 @@ def sweeps(draw: st.DrawFn) -> tuple[str, Sweep]:
 # --- limits of single joints -----------------------------------------------------------------
 
 
-@given(joints(), SCALES, SCALES, SCALES, st.floats(0.0, 0.05))
+@given(joints(), SCALES, SCALES, SCALES, st.floats(0.0, 0.04))
 def test_limits_narrow_what_they_are_for_in_any_order(
     joint: Joint, velocity: float, acceleration: float, jerk: float, margin: float
 ) -> None:
