@@ -56,10 +56,12 @@ class RewardNode(GraphNode):
         snapshot = self._observer.snapshot()
         if snapshot is None:
             return
-        # A period is lost when no picture came for it, or when not the policy's command moved the
-        # robot in it: safety held instead, or nothing was executed at all.
+        # A period is lost when no picture came for it, or when neither the policy's command moved
+        # the robot in it nor recovery in its place: safety held, or nothing was executed at all.
         periods = round((tick - self._last_tick_ns) / self._task.period_ns)
-        acted = executed.source == "policy" and executed.stamp_ns >= self._last_tick_ns
+        acted = (
+            executed.source in ("policy", "recovery") and executed.stamp_ns >= self._last_tick_ns
+        )
         self._lost += periods - acted
         self._last_tick_ns = tick
         if self._first:

@@ -9,14 +9,14 @@ filter. Ibarz et al., How to Train Your Robot with Deep Reinforcement Learning (
 
 from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from rl_robot.robots.cartesian import Motion
 from rl_robot.robots.description import Robot
-from rl_robot.safety.filter import SafeMotion, SafetyFilter
+from rl_robot.safety.filter import Intervention, SafeMotion, SafetyFilter
 from rl_robot.safety.unsafe import Contact, Room, Slip, Stuck, Unsafe
 
 Array = npt.NDArray[np.float64]
@@ -269,8 +269,13 @@ class Recovery:
                 yield sign * by * np.eye(self._arm)[joint]
 
     def _sent(self, safe: SafeMotion) -> SafeMotion:
+        """Note what is sent, and among its interventions what the robot is recovered from."""
         self._path = safe.motion.positions
+        unsafe = self._unsafe
         if self._stuck is not None:
             # what holds recovery back is not the source's doing
-            self._stuck.see(safe.interventions if self._unsafe is None else ())
-        return safe
+            self._stuck.see(safe.interventions if unsafe is None else ())
+        if unsafe is None:
+            return safe
+        taken_over = Intervention("recovery", f"{unsafe.kind} {unsafe.where}", 1.0)
+        return replace(safe, interventions=(*safe.interventions, taken_over))

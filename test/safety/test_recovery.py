@@ -92,6 +92,9 @@ def test_what_is_stuck_is_brought_back_and_handed_back_at_rest(
     assert rig.recovery.active is not None
     assert rig.recovery.active.kind == kind
     assert where in rig.recovery.active.where
+    safe = rig.step(None)
+    said = [item.where for item in safe.interventions if item.kind == "recovery"]
+    assert said == [f"{kind} {rig.recovery.active.where}"]
     rig.recover()
     assert not rig.lacking
     assert rig.filter.at_rest
