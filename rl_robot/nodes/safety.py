@@ -44,6 +44,8 @@ from rl_robot.safety.unsafe import Unsafe
 from rl_robot.supervision.session import ENDED, RESETTING, RUNNING, Episode
 from rl_robot.tasks import load_task
 
+# Part of a control period that deciding may take; many times what it does.
+HELD_UP = 0.2
 HOLD = "hold"  # the source of what safety sends of its own accord
 RECOVERY = "recovery"  # the same where it brings the robot back from an unsafe state
 
@@ -488,6 +490,7 @@ class SafetyNode(GraphNode):
         self, motion: Motion | None, source: str, stamp: int, *, overseen: bool = False
     ) -> None:
         """Filter and send a motion, or recovery's where that has to take the place of it."""
+        began = self._now()
         if self._factor is not None:
             # The robot is where the last motion has come by now, not at the end of its period.
             self._filter.interrupt(self._elapsed())
@@ -498,6 +501,12 @@ class SafetyNode(GraphNode):
             source = RECOVERY
         elif overseen and self._recovery.failure:
             source = HOLD
+        if self._factor is not None and self._now() - began > HELD_UP * self._period:
+            # This process did not run meanwhile: the robot is not where the motion begins any more.
+            self.problem(f"held up for {self._now() - began:.3f} s: {source}'s motion is not sent")
+            self._filter.withdraw()
+            self._filter.interrupt(self._elapsed())
+            safe, source = self._filter.step(None), HOLD
         self._sent_at, self._sent_source = self._now(), source
         # Before the controllers' topics: the recorder files those, which carry no stamp, by it.
         self._command.publish(trajectory_bytes(safe.motion, stamp, source))

@@ -162,6 +162,8 @@ class SafetyFilter:
             b.velocity / b.acceleration + 4.0 * b.acceleration / b.jerk for b in self.limits
         )
         self._grid = self.interval * np.arange(np.ceil((period + longest) / self.interval) + 2.0)
+        # Looked at twice as often as sent: between samples, speed and closeness may peak.
+        self._fine = 0.5 * self.interval * np.arange(2.0 * len(self._grid) - 1.0)
         # where the jerk jumps at the end of the period, what comes before it counts
         self._sampled = np.array([0.0, *self._times[:-1], (1.0 - 1e-9) * period])
         self._margin_names = tuple(
@@ -172,6 +174,7 @@ class SafetyFilter:
         self._measured = Measured(*np.full((2, len(joints)), np.nan))
         self._path: Path | None = None
         self._findings: dict[str, Finding] = {}  # about that path
+        self._before: tuple[Path | None, dict[str, Finding]] | None = None  # the last step
         self._at = 0.0  # time on the path at which the next period begins
         self._sent = False
 
@@ -217,6 +220,7 @@ class SafetyFilter:
                 or JointPath.resting(float(position))
             )
         self._path, self._at, self._sent = Path(paths), 0.0, False
+        self._before = None
         self._findings = {}
 
     def measure(self, positions: Array, efforts: Array) -> None:
@@ -235,9 +239,23 @@ class SafetyFilter:
             RuntimeError: before the first ``reset``.
         """
         plan, interventions = self._decide(motion)
+        self._before = self._path, self._findings
         self._path, self._at, self._sent = plan.path, self.period, True
         self._findings = plan.findings
         return self._answer(plan, interventions)
+
+    def withdraw(self) -> None:
+        """Take back the last ``step``, whose motion was not sent: the one before is going on.
+
+        `interrupt` then tells how far that has come.
+
+        Raises:
+            RuntimeError: there was no step since the last ``reset``.
+        """
+        if self._before is None:
+            raise RuntimeError("there is no motion to withdraw")
+        self._path, self._findings = self._before
+        self._before, self._at, self._sent = None, self.period, True
 
     def preview(self, motion: Motion | None) -> SafeMotion:
         """Return what ``step`` would return, and change nothing.
@@ -397,8 +415,8 @@ class SafetyFilter:
             samples = path.sample(self._grid[: self._substeps + 1])
             return _Plan(path, samples, findings), None
         count = max(self._substeps, int(np.ceil(path.end / self.interval - 1e-6)))
-        samples = path.sample(self._grid[: count + 1])
-        plan = _Plan(path, samples, findings)
+        samples = path.sample(self._fine[: 2 * count + 1])
+        plan = _Plan(path, (samples[0][::2], samples[1][::2]), findings)
         sweep = Sweep(self._geometry, samples[0], samples[1])
         for constraint in self._constraints:
             finding = constraint.look(sweep)

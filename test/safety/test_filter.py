@@ -498,3 +498,22 @@ def test_the_arm_under_hard_driving_stays_within_its_limits() -> None:
     assert (sent <= robot.upper).all()
     assert_within(safety, 0.02 * np.arange(len(sent)), sent)
     assert np.abs(np.diff(sent, axis=0)).max() > 0.5 * 0.02  # it did move
+
+
+def test_a_motion_that_was_not_sent_can_be_withdrawn() -> None:
+    safety = one_joint()
+    safety.reset([0.0], [0.5])
+    safety.step(line(safety, 0.5))
+    safety.interrupt(0.05)
+    expected = safety.step(None).motion.positions
+    safety = one_joint()
+    safety.reset([0.0], [0.5])
+    safety.step(line(safety, 0.5))
+    safety.interrupt(0.03)
+    safety.step(line(safety, -2.0))  # decided, then held up for 20 ms before it could be sent
+    safety.withdraw()
+    safety.interrupt(0.05)
+    np.testing.assert_array_equal(safety.step(None).motion.positions, expected)
+    safety.reset([0.0])
+    with pytest.raises(RuntimeError, match="withdraw"):
+        safety.withdraw()
