@@ -250,6 +250,7 @@ class Fuzzer:
                 way = driver.play(PERIOD if paced else elapsed, arrived.positions)
                 track.add(way[0][1:], way[1][1:])
                 self._follow(*way, still=not arrived.velocities.any(), where=here)
+            planned = driver.ahead()[1]
             driver.send(safe.motion, tail)
             elapsed, sent = 0.0, True
             if not np.isfinite(safe.motion.positions).all():
@@ -260,7 +261,7 @@ class Fuzzer:
             ):
                 self._found("preview", 1.0, here, broken=1)
             if not arrived.velocities[self._gripper]:
-                self._check_force(arrived.positions, safe.motion, here)
+                self._check_force(arrived.positions, safe.motion, planned, here)
             if index % TAILS == 0:
                 self._check_stop(driver, arrived.positions, tails, here)
 
@@ -327,12 +328,18 @@ class Fuzzer:
             self._watching = True
             self._whole.begin(positions[-1])
 
-    def _check_force(self, start: Array, motion: Motion, where: str) -> None:
-        """A gripper that stands and presses too hard must not move on in that direction."""
+    def _check_force(self, start: Array, motion: Motion, planned: Array, where: str) -> None:
+        """A gripper that stands and presses too hard must not move on in that direction.
+
+        No further than was ``planned`` (K, n) before: where the arm can't stop at once, all joints
+        stop as they were to.
+        """
         if not abs(self._effort) >= self._force:
             return
-        way = motion.positions[:, self._gripper] - start[self._gripper]
-        further = float((np.sign(self._effort) * way).max())
+        column, direction = self._gripper, np.sign(self._effort)
+        before = direction * (planned[:, column] - start[column])
+        way = direction * (motion.positions[:, column] - start[column])
+        further = float(way.max() - max(before.max(initial=0.0), 0.0))
         self._found("gripper_force", further, where, broken=int(further > 1e-9))
 
     def _check_stop(self, driver: Driver, start: Array, tails: Track, where: str) -> None:
