@@ -23,6 +23,8 @@ Array = npt.NDArray[np.float64]
 # Where a limit is switched off, planning still needs a number.
 UNBOUNDED = Bounds(-1e6, 1e6, 1e3, 1e5, 1e7)
 _ROUNDING = 1e-9  # m or m/s
+#: m kept at the samples on top of a distance
+CLEARANCE_RESERVE = 0.001
 _SIDES = tuple(f"tool {sign}{axis}" for sign in "-+" for axis in "xyz")  # of the workspace
 _TOOL_RESERVE = 0.95
 
@@ -184,7 +186,10 @@ class SweepConstraint(Protocol):
 
 @dataclass(frozen=True)
 class _Clearance:
-    """Keeps a distance, in m. From closer than that, the robot may move away but no closer."""
+    """Keeps a distance, in m. From closer than that, the robot may move away but no closer.
+
+    A little more at the samples, for between them it may be a little less.
+    """
 
     name: ClassVar[str]
     kind: ClassVar[str]
@@ -195,12 +200,13 @@ class _Clearance:
         geometry = sweep.at(0)
         bounds = geometry.bounds(self.kind)
         moved = sweep.moved(geometry.reaches[self.kind])
-        pairs = np.flatnonzero(bounds < self.distance + moved[:, -1]).tolist()
+        kept = self.distance + CLEARANCE_RESERVE
+        pairs = np.flatnonzero(bounds < kept + moved[:, -1]).tolist()
         if not pairs:
             return Finding(min([FAR, *bounds.tolist()]) - self.distance, "", False)
         metres = dict(zip(pairs, geometry.distances(self.kind, pairs), strict=True))
         nearest = min((value, pair) for pair, value in metres.items())
-        allowed = {pair: min(self.distance, value - _ROUNDING) for pair, value in metres.items()}
+        allowed = {pair: min(kept, value - _ROUNDING) for pair, value in metres.items()}
         ways = {pair: moved[pair].tolist() for pair in pairs}
         due = {
             pair: _next_after(0, metres[pair] - allowed[pair], way) for pair, way in ways.items()
