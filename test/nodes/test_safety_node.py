@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from rclpy.qos import QoSProfile
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
@@ -44,10 +45,12 @@ class Rig:
         kind = topics.INTERFACES[interface.type].type
         bench.node.create_subscription(kind, interface.topic, self.sent.append, QoSProfile(depth=9))
 
-    def tick(self, motion: Motion, stamp: int | None = None) -> JointTrajectory:
+    def tick(
+        self, motion: Motion, stamp: int | None = None, measured: np.ndarray = HOME
+    ) -> JointTrajectory:
         """Play one tick with this command and return what was executed for it."""
         before = len(self.executed)
-        self.joints.publish(joint_state_message(ROBOT.joint_names, self.stamp, HOME, 0 * HOME))
+        self.joints.publish(joint_state_message(ROBOT.joint_names, self.stamp, measured, 0 * HOME))
         going = {"success": 0.0, "terminated": 0.0, "lost_periods": 0.0}
         episode = self.session.on_reward(self.stamp, going) or self.session.episode
         assert episode is not None
@@ -216,3 +219,38 @@ def test_a_period_without_a_command_is_held_and_counted(bench: Any) -> None:
     bench.until(lambda: len(rig.executed) > before)
     assert rig.executed[-1].header.frame_id == "hold"
     bench.until(lambda: int(bench.health["safety"]["lost"]) >= 1)
+
+
+def test_recovery_takes_over_from_a_stuck_policy_and_hands_back(bench: Any) -> None:
+    """The policy goes on pushing a joint into its limit; the robot follows what is commanded."""
+    rig = Rig(bench, enabled=True)
+    interventions = bench.collect(topics.SAFETY_INTERVENTIONS)
+    at, pushed, sources = HOME, 5, [""]
+    while sources[-2:] != ["recovery", "policy"]:
+        goal = np.tile(at, (5, 1))
+        goal[:, pushed] += 0.3 * TIMES / TIMES[-1]
+        executed = rig.tick(Motion(ROBOT.joint_names, TIMES, goal), measured=at)
+        at = positions(executed)[-1]
+        sources.append(executed.header.frame_id)
+        assert len(sources) < 120
+    assert set(sources[1:]) == {"policy", "recovery"}
+    bench.until(lambda: bench.health["safety"].get("recoveries_limit") == "1")
+    bench.until(lambda: any("recovery took over from policy: limit" in p for p in bench.problems))
+    assert any(f"recovery/limit {ROBOT.joint_names[pushed]}" in m.name for m in interventions)
+
+
+def test_recovery_that_gives_up_stops_the_robot(bench: Any, tmp_path: Path) -> None:
+    """Measured, the arm stays elsewhere: something holds it, and going back does not help."""
+    impatient = yaml.safe_load(ROBOT.source.read_text())
+    impatient["safety"]["recovery"]["patience"] = 1.0
+    impatient["urdf"] = str(ROBOT.urdf_path)
+    (tmp_path / "impatient.yaml").write_text(yaml.safe_dump(impatient))
+    rig = Rig(bench, enabled=True, robot=str(tmp_path / "impatient.yaml"))
+    rig.tick(hold())
+    sources = ["policy"]
+    while sources[-1] != "hold":
+        sources.append(rig.tick(hold(), measured=HOME - 0.5).header.frame_id)
+    assert sources.index("recovery") < sources.index("hold")
+    bench.until(lambda: any("something is in the way" in problem for problem in bench.problems))
+    bench.until(lambda: bench.health["safety"]["emergency_stop"] == "true")
+    assert not bench.call(SetBool, "safety/enable", SetBool.Request(data=True)).success

@@ -264,3 +264,54 @@ def test_joint_states_of_another_time_do_not_tell_where_the_robot_is(
     reply = bench.call(SetBool, "safety/enable", SetBool.Request(data=True))
     assert not reply.success
     assert "no joint_states are coming" in reply.message
+
+
+class Pusher:
+    """A policy that pushes a joint on from where it was commanded last; the robot follows."""
+
+    def __init__(self, bench: Any) -> None:
+        # At half the pace, so that a machine that is busy keeps up.
+        self.rig = Rig(bench, enabled=True, pace="0.5", joint_period=0.05)
+        self._timer = bench.node.create_timer(0.2, self.push)
+
+    def push(self) -> None:
+        executed = self.rig.executed
+        at = positions(executed[-1])[-1] if executed else HOME
+        self.rig.measured = at
+        path = np.tile(at, (5, 1))
+        path[:, 5] += 0.3 * TIMES / TIMES[-1]
+        motion = Motion(ROBOT.joint_names, TIMES, path)
+        self.rig.commands.publish(trajectory_message(motion, now()))
+
+    def die(self) -> None:
+        self._timer.cancel()
+
+    def sources(self) -> list[str]:
+        """The sources of what was executed, without repetitions and without holds."""
+        names = [done.header.frame_id for done in self.rig.executed]
+        moving = [name for name in names if name != "hold"]
+        return [name for i, name in enumerate(moving) if i == 0 or moving[i - 1] != name]
+
+
+def test_recovery_takes_over_from_a_stuck_policy_and_hands_back(bench: Any) -> None:
+    pusher = Pusher(bench)
+    bench.until(lambda: pusher.sources()[:3] == ["policy", "recovery", "policy"])
+    bench.until(lambda: pusher.rig.said("recovery took over from policy: limit, wrist_3"))
+    bench.until(lambda: int(bench.health["safety"].get("recoveries_limit", "0")) >= 1)
+
+
+def test_recovery_ends_its_work_when_the_policy_dies(bench: Any) -> None:
+    pusher = Pusher(bench)
+    bench.until(lambda: pusher.rig.source() == "recovery")
+    pusher.die()
+    bench.until(pusher.rig.stands)
+    room = ROBOT.safety["recovery"]["clear"]["joint"]
+    assert positions(pusher.rig.executed[-1])[-1, 5] < ROBOT.upper[5] - room
+
+
+def test_an_emergency_stop_ends_recovery(bench: Any) -> None:
+    pusher = Pusher(bench)
+    bench.until(lambda: pusher.rig.source() == "recovery")
+    press(bench, "service")
+    bench.until(pusher.rig.stands)
+    bench.until(pusher.rig.stays_silent)
