@@ -27,6 +27,8 @@ _STALLED = 5  # periods without motion after which another way is looked for
 _PROBE = 1e-3  # rad or m by which joints are moved to see what it gains
 
 _FLAT = 1e-12
+_SMALL = 0.2  # part of a period's motion that is tried too: near the goal, the whole is too far
+_ENOUGH = 0.5  # part of the clearance that may lack where no way gains more
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,7 @@ class Recovery:
         """Whether the robot rests where it may be handed back."""
         assert self._unsafe is not None
         if self._unsafe.kind != "slip":
-            return self._filter.at_rest and self._is_clear()
+            return self._filter.at_rest and (self._is_clear() or self._is_best())
         assert self._slip is not None
         if self._slip.dropped:
             self.counts["lost"] += 1
@@ -191,6 +193,13 @@ class Recovery:
             if float(way.max()) < self._gentleness.back:
                 return False
         return not self._room.lacking(positions)
+
+    def _is_best(self) -> bool:
+        """Whether no way gains more room, and most of it is there."""
+        lacking = self._room.lacking(self._filter.state.positions).values()
+        follows = self._contact is None or self._contact.follows
+        stands = self._standing >= _STALLED and not self._trail
+        return stands and follows and max(lacking, default=0.0) < _ENOUGH
 
     def _words(self) -> str:
         assert self._unsafe is not None
@@ -244,9 +253,8 @@ class Recovery:
 
     def _escape(self, state: Array) -> Motion | None:
         """Return the period that gains most room, of some that the filter lets pass."""
-        goals = [state.copy() for _ in range(2 + 2 * self._arm)]
-        for goal, way in zip(goals, self._ways(state), strict=True):
-            goal[: self._arm] += way
+        rest = np.zeros(len(state) - self._arm)
+        goals = [state + np.concatenate([way, rest]) for way in self._ways(state)]
         for goal in sorted(goals, key=self._room.penalty):
             motion = self._motion(goal)
             end = self._filter.preview(motion).motion.positions[-1]
@@ -261,7 +269,8 @@ class Recovery:
         gains = np.array(
             [self._room.penalty(state - by) - self._room.penalty(state + by) for by in probes]
         )
-        yield gains / max(float((np.abs(gains) / most).max()), _FLAT)
+        gains /= max(float((np.abs(gains) / most).max()), _FLAT)
+        yield from (gains, _SMALL * gains)
         home = self._home - state[: self._arm]
         yield home / max(float((np.abs(home) / most).max()), 1.0)
         for joint, by in enumerate(most):

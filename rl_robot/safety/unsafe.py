@@ -93,7 +93,7 @@ class Room:
 
     def penalty(self, positions: Array) -> float:
         """Return the sum of what is lacking, squared: 0 where joints at ``positions`` are clear."""
-        return sum(part * part for part in self.lacking(positions).values())
+        return sum((part * part for part in self.lacking(positions).values()), start=0.0)
 
 
 class Stuck:
