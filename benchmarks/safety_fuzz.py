@@ -444,6 +444,7 @@ def table(result: Result) -> str:
         "",
         f"Excess is relative to the limit (position: to the range; workspace: m); {RELATIVE:g} is "
         "tolerated,",
+        "of distances that began too close a micrometre,",
         f"and on top what rounding of the samples can do, at most {rounding} of the limit.",
         "",
         f"{'processor time, command':24}{'p50':>10}{'p99':>10}{'max':>10}",
