@@ -9,6 +9,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import sub
 from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -133,6 +134,7 @@ class Sweep:
         self.geometry = geometry
         self.positions = positions
         self.velocities = velocities
+        self._coordinates = geometry.coordinates(positions)
         self._turned = np.abs(positions[1:] - positions[:-1])
         self._placed = -1
 
@@ -142,7 +144,7 @@ class Sweep:
     def at(self, index: int) -> Geometry:
         """Return the geometry with the robot placed as at one sample."""
         if index != self._placed:
-            self.geometry.place(self.positions[index])
+            self.geometry.put(self._coordinates[index])
             self._placed = index
         return self.geometry
 
@@ -253,23 +255,25 @@ class Workspace:
     def look(self, sweep: Sweep) -> Finding:
         """See `SweepConstraint`."""
         geometry = sweep.at(0)
-        rooms = self._rooms(geometry.tool_position())
-        nearest = min(zip(rooms.tolist(), _SIDES, strict=True))
+        rooms = nearest = self._rooms(geometry.tool_position())
         moved = sweep.moved(geometry.tool_reach[None])[0].tolist()
-        allowed = np.minimum(0.0, rooms - _ROUNDING)
-        index, spare = 0, float((rooms - allowed).min())
+        allowed = [min(0.0, room - _ROUNDING) for room in rooms]
+        index, spare = 0, min(map(sub, rooms, allowed))
         while (index := _next_after(index, spare, moved)) < len(sweep):
             rooms = self._rooms(sweep.at(index).tool_position())
-            nearest = min(nearest, *zip(rooms.tolist(), _SIDES, strict=True))
-            spare = float((rooms - allowed).min())
+            if min(rooms) < min(nearest):
+                nearest = rooms
+            spare = min(map(sub, rooms, allowed))
             if spare < 0.0:
                 break
-        room, side = nearest
-        return Finding(room, side, spare < 0.0)
+        room = min(nearest)
+        return Finding(room, _SIDES[nearest.index(room)], spare < 0.0)
 
-    def _rooms(self, position: Array) -> Array:
-        """Return the room (6,) in m that the tool has to each side."""
-        return np.concatenate([position - self.lower, np.subtract(self.upper, position)])
+    def _rooms(self, position: Array) -> list[float]:
+        """Return the room in m that the tool has to each side."""
+        x, y, z = position.tolist()
+        (left, front, bottom), (right, back, top) = self.lower, self.upper
+        return [x - left, y - front, z - bottom, right - x, back - y, top - z]
 
 
 @dataclass(frozen=True)

@@ -67,10 +67,16 @@ class Geometry:
         self._offset, self._spread = self._coordinates()
         self._tool = self._model.body(robot.tool_frame).id
         self._jacobian = np.zeros((3, self._model.nv))
+        self._rates = np.zeros(self._model.nv)
+        # views of what MuJoCo computes, for it costs time to ask for them
+        self._qpos = self._data.qpos
+        self._centres_now = self._data.geom_xpos
+        self._tool_now = self._data.xpos[self._tool]
         self._obstacles = [self._model.geom(f"obstacle {name}").id for name, _ in self._boxes]
         shapes = [g for g in range(self._model.ngeom) if g not in self._obstacles]
         # What does not move can't be kept away from anything.
         self._moving = np.array([g for g in shapes if self._moves(g)], dtype=int)
+        self._moving_radii = self._model.geom_rbound[self._moving, None]
         self._pairs = {
             "self": self._self_pairs(shapes, ignored),
             "obstacles": [(int(g), box) for g in self._moving for box in self._obstacles],
@@ -84,17 +90,26 @@ class Geometry:
         #: (n,): the same for the tool
         self.tool_reach = np.array(self._by_joint(self._chain_reaches(self._tool, 0.0).items()))
 
-    def place(self, positions: Array) -> None:
-        """Put the robot's joints at ``positions`` (n,); the other methods speak of that."""
-        self._data.qpos[:] = self._offset + self._spread @ positions
+    def coordinates(self, positions: Array) -> Array:
+        """Return MuJoCo's coordinates (K, nq) for joints at ``positions`` (K, n)."""
+        coordinates: Array = self._offset + positions @ self._spread.T
+        return coordinates
+
+    def put(self, coordinates: Array) -> None:
+        """Put the robot where ``coordinates`` (nq,) say; the other methods speak of that."""
+        self._qpos[:] = coordinates
         mujoco.mj_kinematics(self._model, self._data)
+
+    def place(self, positions: Array) -> None:
+        """Put the robot's joints at ``positions`` (n,)."""
+        self.put(self.coordinates(positions[None])[0])
 
     def bounds(self, kind: str) -> Array:
         """Return what the distances of all pairs of a kind are at least, in m, quickly computed.
 
         ``kind`` is "self", links that may not touch, or "obstacles", the robot and the boxes.
         """
-        centres, radii = self._data.geom_xpos, self._model.geom_rbound
+        centres = self._centres_now
         if kind == "self":
             between = centres[self._first] - centres[self._second]
             apart: Array = np.sqrt(np.einsum("ij,ij->i", between, between))
@@ -102,7 +117,7 @@ class Geometry:
         outside = np.abs(centres[self._moving][:, None] - self._centres) - self._halves
         gaps = np.maximum(outside, 0.0)
         apart = np.sqrt(np.einsum("ijk,ijk->ij", gaps, gaps))
-        return (apart - radii[self._moving, None]).ravel()
+        return (apart - self._moving_radii).ravel()
 
     def distances(self, kind: str, indices: Iterable[int]) -> list[float]:
         """Return the distances in m, ``FAR`` at most, of some pairs of a kind."""
@@ -116,13 +131,14 @@ class Geometry:
 
     def tool_position(self) -> Array:
         """Return where the tool is, (3,) m in the base frame."""
-        return self._data.xpos[self._tool].copy()
+        return self._tool_now.copy()
 
     def tool_speed(self, velocities: Array) -> float:
         """Return the tool's speed in m/s at joint velocities (n,)."""
         mujoco.mj_comPos(self._model, self._data)
         mujoco.mj_jacBody(self._model, self._data, self._jacobian, None, self._tool)
-        x, y, z = (self._jacobian[:, self._dofs] @ velocities).tolist()
+        self._rates[self._dofs] = velocities
+        x, y, z = (self._jacobian @ self._rates).tolist()
         return math.sqrt(x * x + y * y + z * z)
 
     def _name(self, geom: int) -> str:

@@ -184,8 +184,20 @@ class JointPlanner:
         if self._is_detour(state, caught, extrema.min, extrema.max):
             return None
         # The library's extrema are not relied on: with next to no jerk it overlooks turning points.
-        lowest, highest = _range(followed, self._period)
+        lowest, highest = self._range(followed, state)
         return self._complete(state, goal, followed, self._trajectory.duration, lowest, highest)
+
+    def _range(self, segments: Sequence[Segment], state: JointState) -> tuple[float, float]:
+        """Return between what positions segments are for one period: bounds, where that will do."""
+        lowest, highest = _hull(segments, self._period)
+        if (
+            min(self._lower, state.position)
+            <= lowest
+            <= highest
+            <= max(self._upper, state.position)
+        ):
+            return lowest, highest
+        return _range(segments, self._period)
 
     def _catch(self, state: JointState, goal: Goal) -> Goal | None:
         """Calculate the quickest motion to a goal that moves on at its speed if reached late.
@@ -334,6 +346,20 @@ def _segments(trajectory: Trajectory) -> list[Segment]:
                 segments.append(Segment(start, terms))
                 start += duration
     return segments
+
+
+def _hull(segments: Sequence[Segment], end: float) -> tuple[float, float]:
+    """Return bounds of the positions on cubic segments up to ``end`` (s), quicker than `_range`."""
+    lowest, highest = math.inf, -math.inf
+    for index, (start, (p, v, half, sixth, *_)) in enumerate(segments):
+        duration = (segments[index + 1].start if index + 1 < len(segments) else end) - start
+        # control points of a Bézier curve: it stays between them
+        first = p + duration * v / 3.0
+        second = p + duration * (2.0 * v + duration * half) / 3.0
+        last = p + duration * (v + duration * (half + duration * sixth))
+        lowest = min(lowest, p, first, second, last)
+        highest = max(highest, p, first, second, last)
+    return lowest, highest
 
 
 def _range(segments: Sequence[Segment], end: float) -> tuple[float, float]:
