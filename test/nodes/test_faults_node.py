@@ -17,7 +17,7 @@ from rl_robot.experience.stamps import header_stamp_ns
 from rl_robot.faults.line import FaultyTopic
 from rl_robot.faults.plan import parse_plan
 from rl_robot.ros import topics
-from rl_robot.ros.cdr import read_joint_state
+from rl_robot.ros.cdr import read_joint_state, read_trajectory
 from rl_robot.ros.messages import joint_state_message, stamp_ns, status_message
 
 PATIENCE = 180.0  # s: a bound for a busy machine, not a measure
@@ -189,3 +189,21 @@ def test_at_real_time_the_robot_stands_while_the_policys_commands_are_lost(tmp_p
             for one in still:
                 assert np.abs(one.velocities).max() < 0.02, (one.stamp_ns, after)
     assert standing
+
+
+def test_at_real_time_nothing_is_executed_on_joint_states_that_are_frozen(tmp_path: Path) -> None:
+    frozen = {"joint_states": [{"freeze": {"probability": 0.01, "burst": 100}}]}
+    run = run_session(tmp_path, "deploy", frozen, pace="1.0", episodes=2, record="true")
+    waited = 0
+    for bag in run.list_episodes():
+        reader = BagReader(bag)
+        stamps = [header_stamp_ns(one.raw) for one in reader.messages(["joint_states"])]
+        done = [read_trajectory(one.raw) for one in reader.messages(["safety/command"])]
+        for before, after in pairwise(sorted(set(stamps))):
+            # By stamps alone: a command is executed after the picture that it is based on was taken,
+            # by 2.5 periods at most; joint states are believed for as long after their capture, and
+            # again after the last one that was believed.
+            late = range(before + 52 * SECOND // 100, after - 26 * SECOND // 100)
+            waited += len(late) > 0
+            assert not [source for at, source, _ in done if at in late and source != "hold"]
+    assert waited
