@@ -200,7 +200,7 @@ def test_at_real_time_nothing_is_executed_on_joint_states_that_are_frozen(tmp_pa
         stamps = [header_stamp_ns(one.raw) for one in reader.messages(["joint_states"])]
         done = [read_trajectory(one.raw) for one in reader.messages(["safety/command"])]
         for before, after in pairwise(sorted(set(stamps))):
-            # By stamps alone: a command is executed after the picture that it is based on was taken,
+            # By stamps alone: a command is executed after the picture that it is based on was seen,
             # by 2.5 periods at most; joint states are believed for as long after their capture, and
             # again after the last one that was believed.
             late = range(before + 52 * SECOND // 100, after - 26 * SECOND // 100)
