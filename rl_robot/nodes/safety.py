@@ -185,27 +185,25 @@ class SafetyNode(GraphNode):
             return
         if stamp < self._joint_ns - self._period_ns:
             self._start_again("the clock of joint_states was set back")
-        if not self._is_present(stamp):
+        age = self._age(stamp)
+        if not -self._max_future <= age <= self._max_age:
+            self.problem(f"joint_states: captured {age:.3f} s ago by this clock, not relied on")
             return
         self._joint_ns = stamp
         names = self._robot.joint_names
         self._filter.measure(measured, np.array([efforts.get(name, np.nan) for name in names]))
         self._recovery.measure(measured)
-        self._seat.measure(measured, self._now())
+        self._seat.measure(measured, self._now() - max(age, 0.0))
         # At real time a disabled robot is left alone: it may be moved by hand meanwhile.
         if not self._seat.seated and (self._factor is None or self._arbiter.enabled):
             self._sit()
 
-    def _is_present(self, stamp: int) -> bool:
-        """Whether measured positions tell where the robot is now.
+    def _age(self, stamp: int) -> float:
+        """Return how long ago something was captured, in s; paced, now.
 
         What a process says that was halted for a while may be long past when it arrives.
         """
-        age = (self._now_ns() - stamp) * 1e-9
-        if self._factor is None or -self._max_future <= age <= self._max_age:
-            return True
-        self.problem(f"joint_states: captured {age:.3f} s ago by this clock, not relied on")
-        return False
+        return 0.0 if self._factor is None else (self._now_ns() - stamp) * 1e-9
 
     def _empty_mailbox(self) -> None:
         """Paced: take the newest joint state."""
@@ -231,7 +229,12 @@ class SafetyNode(GraphNode):
             self._execute_tick()
 
     def _take_decision(self, message: JointState) -> None:
-        if self._episode is not None and numbers(message).get("id") == self._episode.id:
+        try:
+            decided = numbers(message).get("id")
+        except ValueError as error:
+            self.problem(f"episode/tick: {error}")
+            return
+        if self._episode is not None and decided == self._episode.id:
             self._episode_at = self._now()
             self._decided_ns = max(self._decided_ns, stamp_ns(message))
             self._execute_tick()

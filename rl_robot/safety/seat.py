@@ -21,7 +21,7 @@ class Seat:
     def __init__(self, safety_filter: SafetyFilter, *, period: float, max_age: float) -> None:
         """Seat ``safety_filter``, which gives motions of ``period`` (s).
 
-        Measurements that arrived more than ``max_age`` (s) ago are not relied on.
+        Measurements older than ``max_age`` (s) are not relied on.
         """
         self._filter = safety_filter
         self._period = period
@@ -41,13 +41,13 @@ class Seat:
         """Whether anything was ever measured."""
         return self._measured is not None
 
-    def measure(self, positions: Array, now: float) -> None:
-        """Take measured positions (n,) that arrived ``now``."""
-        self.reliable(now)  # a gap counts, even if nobody asked while it lasted
-        self._measured, self._measured_at = positions, now
+    def measure(self, positions: Array, time: float) -> None:
+        """Take positions (n,) that were measured at ``time``."""
+        self.reliable(time)  # a gap counts, even if nobody asked while it lasted
+        self._measured, self._measured_at = positions, time
 
     def fresh(self, now: float) -> bool:
-        """Whether a measurement arrived not more than ``max_age`` ago."""
+        """Whether the newest measurement is not older than ``max_age``."""
         return self._measured is not None and now - self._measured_at <= self._max_age
 
     def reliable(self, now: float) -> bool:

@@ -201,9 +201,8 @@ def test_at_real_time_nothing_is_executed_on_joint_states_that_are_frozen(tmp_pa
         done = [read_trajectory(one.raw) for one in reader.messages(["safety/command"])]
         for before, after in pairwise(sorted(set(stamps))):
             # By stamps alone: a command is executed after the picture that it is based on was seen,
-            # by 2.5 periods at most; joint states are believed for as long after their capture, and
-            # again after the last one that was believed.
-            late = range(before + 52 * SECOND // 100, after - 26 * SECOND // 100)
+            # by 2.5 periods at most; joint states are believed for as long after their capture.
+            late = range(before + 36 * SECOND // 100, after - 26 * SECOND // 100)
             waited += len(late) > 0
             assert not [source for at, source, _ in done if at in late and source != "hold"]
     assert waited
