@@ -176,7 +176,7 @@ class Bystanders:
             watch.until(lambda: self._victim in watch.spoke, f"{self._victim} up")
             watch.until(watch.running, "an episode")
             begun = watch.running()
-            watch.spin(self._random.uniform(1.0, 2.0))
+            watch.spin(self._random.uniform(1.0, 5.0))
             still = watch.running()
             if begun is not None and still is not None and begun.id == still.id:
                 return still.id
@@ -220,21 +220,11 @@ class Bystanders:
 
 def session_of(victim: str, run: Path) -> AbstractContextManager[subprocess.Popen[bytes]]:
     """Start a session at real time, without end, in which the victim has its part."""
-    if victim != "trainer":
-        command = session_command(run, pace="1.0", task=sweep.TASK, policy=sweep.POLICY, episodes=0)
-        return running(command, run)
-    command = launch_command(
-        "train",
-        run,
-        pace="1.0",
-        task="reach",
-        demonstrations=3,
-        imitation_updates=100,
-        pretraining_updates=100,
-        steps=100_000,
-        blocks=1,
-        compare="false",
-    )
+    arguments = {"pace": "1.0", "task": sweep.TASK, "policy": sweep.POLICY}
+    if victim == "trainer":  # it learns from the demonstrations that go on beside it
+        command = launch_command("train", run, demonstrations=1000, **arguments)
+    else:
+        command = session_command(run, episodes=0, **arguments)
     return running(command, run)
 
 

@@ -3,7 +3,10 @@
 First table: policy, camera, perception, joint states and the safety filter, each killed (SIGKILL)
 and made to hang (SIGSTOP) while the robot moves. Measured is the time from just before the signal
 to the last joint state (100 Hz, the simulator's own) in which a joint is faster than 0.1 % of its
-velocity limit: the servos' ringing dies out below that. The robot has to stand within
+velocity limit: the servos' ringing dies out below that. It is the robot's time, by the stamps of
+the joint states: now and then a process dies or is stopped while it holds a lock of the middleware
+and blocks the simulator, and with it the simulated robot, for a second. The time by the wall clock
+and the longest silence of the joint states stand beside it. The robot has to stand within
 
     timeout + stopping time + 2 control periods,
 
@@ -49,7 +52,7 @@ def ros() -> Iterator[None]:
         try:
             yield
         finally:
-            rclpy.shutdown()
+            rclpy.try_shutdown()
 
 
 def say(text: str) -> None:
@@ -124,6 +127,7 @@ def stop_figures(trials: list[Trial]) -> Result:
         "worst": max(trial.stopped for trial in trials),
         "closest": closest.stopped,
         "closest_bound": closest.bound,
+        "worst_wall": max(trial.wall for trial in trials),
         "silence": max(trial.silence for trial in trials),
         "violations": sum(trial.stopped > trial.bound for trial in trials),
         "peaks": _highest(trials),
@@ -132,15 +136,17 @@ def stop_figures(trials: list[Trial]) -> Result:
 
 def stops_table(stops: Result) -> list[str]:
     """Return the first table's lines."""
-    head = f"{'hit':24}{'n':>5}{'median':>9}{'worst':>8}{'closest to its bound':>24}"
-    lines = [f"{head}{'violations':>12}{'peak speed, acceleration':>26}"]
+    head = f"{'hit':24}{'n':>5}{'median':>9}{'worst':>8}{'closest to its bound':>22}"
+    head += f"{'violations':>12}{'by the wall':>13}{'silence':>9}{'peak speed, acceleration':>26}"
+    lines = [head]
     for name, row in stops["rows"].items():
         closest = f"{row['closest']:.3f} of {row['closest_bound']:.3f}"
         lines.append(
-            f"{name:24}{row['n']:5}{row['median']:9.3f}{row['worst']:8.3f}{closest:>24}"
-            f"{row['violations']:12}{_peaks(row['peaks']):>26}"
+            f"{name:24}{row['n']:5}{row['median']:9.3f}{row['worst']:8.3f}{closest:>22}"
+            f"{row['violations']:12}{row['worst_wall']:13.3f}{row['silence']:9.3f}"
+            f"{_peaks(row['peaks']):>26}"
         )
-    return [*lines, f"{UNDISTURBED:24}{_peaks(stops['undisturbed']):>84}"]
+    return [*lines, f"{UNDISTURBED:24}{_peaks(stops['undisturbed']):>104}"]
 
 
 def _peaks(peaks: Result) -> str:
@@ -162,7 +168,8 @@ def stops_missed(stops: Result) -> list[str]:
 def measure_bystander(victim: str, hits: int) -> Result:
     """Return the rows of the second table for one node, by signal."""
     rows = {}
-    for name in SIGNALS:
+    # A trainer that hangs holds nobody up until a stage waits for it: it is not started again.
+    for name in SIGNALS if victim != "trainer" else SIGNALS[:1]:
         with ros(), tempfile.TemporaryDirectory() as folder:
             run = Path(folder) / victim
             with session_of(victim, run) as session:

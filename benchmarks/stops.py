@@ -34,7 +34,7 @@ from rl_robot.tasks import load_task
 
 SIGNALS = ("SIGKILL", "SIGSTOP")
 VICTIMS = ("policy", "camera", "perception", "joint_states", "safety")
-STANDS = 1e-2  # of a joint's velocity limit, at most, for it to stand
+STANDS = 1e-3  # of a joint's velocity limit, at most, for it to stand
 MOVES = 0.1  # of a joint's velocity limit, at least, for a trial to begin
 TIMEOUT = 2.5  # control periods without news after which safety brakes
 GRACE = 2.0  # control periods for everything else
@@ -45,9 +45,10 @@ PATIENCE = 60.0  # s for the robot to move (again)
 
 
 class Sample(NamedTuple):
-    """One joint state: wall clock at which it was published (ns), velocities (n,)."""
+    """One joint state: wall clock at which it was published, its stamp (ns), velocities (n,)."""
 
     published_ns: int
+    stamp_ns: int
     velocities: np.ndarray
 
 
@@ -55,14 +56,16 @@ class Trial(NamedTuple):
     """One hit, in s and shares of the joints' limits.
 
     Attributes:
-        stopped: from the hit to the last joint state of a robot in motion.
+        stopped: from the hit to the last joint state of a robot in motion, by the robot's clock.
         bound: from the hit to when it had to stand.
-        silence: longest time between two joint states until then.
+        wall: what ``stopped`` is by the wall clock.
+        silence: longest time between two joint states until then, by the wall clock.
         speed, acceleration: measured peaks until the robot has moved again.
     """
 
     stopped: float
     bound: float
+    wall: float
     silence: float
     speed: float
     acceleration: float
@@ -128,7 +131,8 @@ class Rig:
     def _take_joints(self, raw: bytes, info: dict[str, int]) -> None:
         state = read_joint_state(raw)
         order = [state.names.index(name) for name in self._robot.joint_names]
-        self._samples.append(Sample(info["source_timestamp"], state.velocities[order]))
+        velocities = state.velocities[order]
+        self._samples.append(Sample(info["source_timestamp"], state.stamp_ns, velocities))
 
     def _start(self, name: str) -> None:
         here = str(Path(__file__).parent)  # the nodes load task and policy from there
@@ -151,7 +155,7 @@ class Rig:
         self._wait_until_moving()
         self._samples.clear()
         self._spin(UNDISTURBED)
-        return Trial(0.0, 0.0, self._silence(), *self._peaks())
+        return Trial(0.0, 0.0, 0.0, self._silence(), *self._peaks())
 
     def run_trial(self, victim: str, hit: str) -> Trial:
         """Hit a process while the robot moves, measure the stop, and get the process back.
@@ -161,26 +165,32 @@ class Rig:
         """
         self._wait_until_moving()
         self._spin(self._random.uniform(0.0, 0.1))  # so that every part of a period is hit
-        speeds = np.abs(self._samples[-1].velocities)
-        del self._samples[:-1]
+        before = self._samples[-1]
+        self._samples = [before]
+        bound = self._bound(victim, np.abs(before.velocities))
         process = self._processes[victim]
-        began = time.time_ns()
+        hit_at = time.time_ns()
         if hit == "SIGKILL":
             process.kill()
             self._start(victim)  # it takes longer to come up than the robot may to stop
         else:
             os.kill(process.pid, signal.SIGSTOP)
-        bound = self._bound(victim, speeds)
-        self._spin(bound + WATCHED)
-        self._hear_more()
-        moving = [sample.published_ns for sample in self._samples if self._share(sample) > STANDS]
+        by_stamp = before.stamp_ns + hit_at - before.published_ns
+        self._hear_until(by_stamp + round((bound + WATCHED) * 1e9))
+        moving = [sample for sample in self._samples if self._share(sample) > STANDS]
+        last = max(moving, key=lambda sample: sample.stamp_ns)
         silence = self._silence()
         if hit == "SIGSTOP":
             os.kill(process.pid, signal.SIGCONT)
         self._wait_until_moving()
         self._spin(AFTERWARDS)
-        stopped = (max([began, *moving]) - began) * 1e-9
-        return Trial(stopped, bound, silence, *self._peaks())
+        return Trial(
+            max(last.stamp_ns - by_stamp, 0) * 1e-9,
+            bound,
+            max(last.published_ns - hit_at, 0) * 1e-9,
+            silence,
+            *self._peaks(),
+        )
 
     def _bound(self, victim: str, speeds: np.ndarray) -> float:
         """Return the time (s) after which a robot with these speeds (n,) has to stand."""
@@ -227,6 +237,15 @@ class Rig:
             if time.monotonic() > deadline:
                 raise UserError(f"no joint states for {PATIENCE:.0f} s: {self._last_words()}")
             self._executor.spin_once(timeout_sec=0.1)
+
+    def _hear_until(self, stamp_ns: int) -> None:
+        """Listen until the robot's clock is there.
+
+        Raises:
+            UserError: it stands still for too long.
+        """
+        while self._samples[-1].stamp_ns < stamp_ns:
+            self._hear_more()
 
     def _wait_until_moving(self) -> None:
         """Listen until a joint state that comes now shows a robot in motion.
