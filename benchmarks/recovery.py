@@ -281,7 +281,7 @@ def table(result: Result) -> str:
 def main() -> int:
     """Run the benchmark."""
     parser = options(__doc__, quick="10 trials of each kind")
-    parser.add_argument("--trials", type=int, default=200, help="of each robot and way")
+    parser.add_argument("--trials", type=int, default=100, help="of each robot and way")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--robot", choices=[*ROBOTS, "both"], default="both")
     given = parser.parse_args()
