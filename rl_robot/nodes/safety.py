@@ -504,18 +504,12 @@ class SafetyNode(GraphNode):
             source = RECOVERY
         elif overseen and self._recovery.failure:
             source = HOLD
-        if self._factor is not None and self._now() - began > HELD_UP * self._period:
-            # This process did not run meanwhile: the robot is not where the motion begins any more.
+        if not self._publish(safe.motion, source, stamp, began):
             self.problem(f"held up for {self._now() - began:.3f} s: {source}'s motion is not sent")
             self._filter.withdraw()
             self._filter.interrupt(self._elapsed())
             safe, source = self._filter.step(None), HOLD
-        self._sent_at, self._sent_source = self._now(), source
-        # Before the controllers' topics: the recorder files those, which carry no stamp, by it.
-        self._command.publish(trajectory_bytes(safe.motion, stamp, source))
-        sent = safe.motion if self._factor is None else self._with_tail(safe.motion)
-        for interface in self._robot.interfaces:
-            self._write(interface, sent)
+            self._publish(safe.motion, source, stamp, None)
         self._margins.publish(numbers_bytes(safe.margins, stamp))
         if safe.interventions:
             changed = {f"{item.kind}/{item.where}": item.amount for item in safe.interventions}
@@ -525,6 +519,24 @@ class SafetyNode(GraphNode):
         self._counts["interventions"] += len(safe.interventions)
         if self._recovery.failure and not self._arbiter.stopped:
             self._stop_robot(self._recovery.failure)
+
+    def _publish(self, motion: Motion, source: str, stamp: int, began: float | None) -> bool:
+        """Send a motion to the robot, and say so; False if this process was held up since it began.
+
+        The robot is not where such a motion begins any more.
+        """
+        sent = motion if self._factor is None else self._with_tail(motion)
+        parts = [interface_motion(each, sent, self._period) for each in self._robot.interfaces]
+        # Before the controllers' topics: the recorder files those, which carry no stamp, by it.
+        self._command.publish(trajectory_bytes(motion, stamp, source))
+        # Asked last, because publishing may take long too, where a reader was halted.
+        since = 0.0 if self._factor is None or began is None else self._now() - began
+        if since > HELD_UP * self._period:
+            return False
+        self._sent_at, self._sent_source = self._now(), source
+        for interface, part in zip(self._robot.interfaces, parts, strict=True):
+            self._write(interface, part)
+        return True
 
     def _tell_recovery(self, before: Unsafe | None, source: str) -> None:
         """Say that recovery took over; see that what follows it begins where it ended."""
@@ -543,8 +555,7 @@ class SafetyNode(GraphNode):
             np.concatenate([motion.positions, tail.positions]),
         )
 
-    def _write(self, interface: CommandInterface, motion: Motion) -> None:
-        part = interface_motion(interface, motion, self._period)
+    def _write(self, interface: CommandInterface, part: Motion) -> None:
         writer = self._writers[interface.name]
         if interface.type == ARRAY:
             writer.publish(Float64MultiArray(data=part.positions[0].tolist()))
