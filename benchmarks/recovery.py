@@ -4,8 +4,9 @@ Three ways into trouble, each with a source that goes on pushing until recovery 
 `driven` goes from home towards random postures, many of them out of reach, until it is held back;
 `placed` starts at rest in a random posture that is too close to something, without any memory of
 how it came there, and pushes further in; `blocked` drives into the table, which its filter was not
-told of. Recovered is a robot that was handed back at rest, measured clear of everything. All that
-was sent is checked by other means than the filter's own (`sent.py`). The last line is JSON.
+told of. Recovered is a robot that was handed back at rest, measured clear of everything,
+or by half the clearance where there is no more room. All that was sent is checked by other means
+than the filter's own (`sent.py`). The last line is JSON.
 """
 
 import sys
