@@ -272,13 +272,15 @@ class Pusher:
     def __init__(self, bench: Any) -> None:
         # At half the pace, so that a machine that is busy keeps up.
         self.rig = Rig(bench, enabled=True, pace="0.5", joint_period=0.05)
+        bench.node.create_timer(0.05, self.follow)
         self._timer = bench.node.create_timer(0.2, self.push)
 
+    def follow(self) -> None:
+        if self.rig.executed:
+            self.rig.measured = positions(self.rig.executed[-1])[-1]
+
     def push(self) -> None:
-        executed = self.rig.executed
-        at = positions(executed[-1])[-1] if executed else HOME
-        self.rig.measured = at
-        path = np.tile(at, (5, 1))
+        path = np.tile(self.rig.measured, (5, 1))
         path[:, 5] += 0.3 * TIMES / TIMES[-1]
         motion = Motion(ROBOT.joint_names, TIMES, path)
         self.rig.commands.publish(trajectory_message(motion, now()))
@@ -304,9 +306,10 @@ def test_recovery_ends_its_work_when_the_policy_dies(bench: Any) -> None:
     pusher = Pusher(bench)
     bench.until(lambda: pusher.rig.source() == "recovery")
     pusher.die()
-    bench.until(pusher.rig.stands)
     room = ROBOT.safety["recovery"]["clear"]["joint"]
-    assert positions(pusher.rig.executed[-1])[-1, 5] < ROBOT.upper[5] - room
+    executed = pusher.rig.executed
+    bench.until(lambda: positions(executed[-1])[-1, 5] < ROBOT.upper[5] - room)
+    bench.until(pusher.rig.stands)
 
 
 def test_an_emergency_stop_ends_recovery(bench: Any) -> None:
