@@ -11,10 +11,11 @@ and the longest silence of the joint states stand beside it. The robot has to st
     timeout + stopping time + 2 control periods,
 
 the timeout being 2.5 control periods, for the safety filter the driver's of the robot's YAML, and
-the stopping time that of the joints' speeds at the signal under their limits of acceleration and
-jerk, from the worst acceleration. The peaks are the greatest measured speed and acceleration, as
-shares of the limits, from the signal until the robot has moved again for a third of a second, the
-wake-up of the process or its successor included; beside them those of undisturbed motion.
+the stopping time that of the joints' greatest speeds from the signal to the timeout, under their
+limits of acceleration and jerk, from the worst acceleration. The peaks are the greatest measured
+speed and acceleration, as shares of the limits, from the signal until the robot has moved again for
+a third of a second, the wake-up of the process or its successor included; beside them those of
+undisturbed motion.
 
 Second table: whole sessions, in which trainer, reward and recorder are hit. The policy has to go
 on moving the robot until the supervisor ends the episode, the episode has to be marked, node and

@@ -167,7 +167,6 @@ class Rig:
         self._spin(self._random.uniform(0.0, 0.1))  # so that every part of a period is hit
         before = self._samples[-1]
         self._samples = [before]
-        bound = self._bound(victim, np.abs(before.velocities))
         process = self._processes[victim]
         hit_at = time.time_ns()
         if hit == "SIGKILL":
@@ -176,7 +175,13 @@ class Rig:
         else:
             os.kill(process.pid, signal.SIGSTOP)
         by_stamp = before.stamp_ns + hit_at - before.published_ns
-        self._hear_until(by_stamp + round((bound + WATCHED) * 1e9))
+        timeout = self._timeout(victim)
+        longest = self._bound(timeout, self._robot.velocity)
+        self._hear_until(by_stamp + round((longest + WATCHED) * 1e9))
+        # Until the timeout the robot may go on, and faster than it was.
+        last_ns = by_stamp + round(timeout * 1e9)
+        until_then = [s.velocities for s in self._samples if s.stamp_ns <= last_ns]
+        bound = self._bound(timeout, np.abs(until_then).max(axis=0))
         moving = [sample for sample in self._samples if self._share(sample) > STANDS]
         last = max(moving, key=lambda sample: sample.stamp_ns)
         silence = self._silence()
@@ -192,14 +197,16 @@ class Rig:
             *self._peaks(),
         )
 
-    def _bound(self, victim: str, speeds: np.ndarray) -> float:
-        """Return the time (s) after which a robot with these speeds (n,) has to stand."""
-        period = self._task.period
-        timeout = TIMEOUT * period
+    def _timeout(self, victim: str) -> float:
+        """Return the time (s) after which the silence of the victim makes the robot brake."""
         if victim == "safety":
-            timeout = max(interface.timeout for interface in self._robot.interfaces)
+            return max(interface.timeout for interface in self._robot.interfaces)
+        return TIMEOUT * self._task.period
+
+    def _bound(self, timeout: float, speeds: np.ndarray) -> float:
+        """Return the time (s) after which a robot with these speeds (n,) has to stand."""
         stopping = max(map(stopping_time, self._robot.joints, speeds.tolist()))
-        return timeout + stopping + GRACE * period
+        return timeout + stopping + GRACE * self._task.period
 
     def _share(self, sample: Sample) -> float:
         """Return the speed of the fastest joint, as a share of its limit."""
