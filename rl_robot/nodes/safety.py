@@ -526,7 +526,6 @@ class SafetyNode(GraphNode):
         The robot is not where such a motion begins any more.
         """
         sent = motion if self._factor is None else self._with_tail(motion)
-        parts = [interface_motion(each, sent, self._period) for each in self._robot.interfaces]
         # Before the controllers' topics: the recorder files those, which carry no stamp, by it.
         self._command.publish(trajectory_bytes(motion, stamp, source))
         # Asked last, because publishing may take long too, where a reader was halted.
@@ -534,8 +533,8 @@ class SafetyNode(GraphNode):
         if since > HELD_UP * self._period:
             return False
         self._sent_at, self._sent_source = self._now(), source
-        for interface, part in zip(self._robot.interfaces, parts, strict=True):
-            self._write(interface, part)
+        for interface in self._robot.interfaces:
+            self._write(interface, sent)
         return True
 
     def _tell_recovery(self, before: Unsafe | None, source: str) -> None:
@@ -555,7 +554,8 @@ class SafetyNode(GraphNode):
             np.concatenate([motion.positions, tail.positions]),
         )
 
-    def _write(self, interface: CommandInterface, part: Motion) -> None:
+    def _write(self, interface: CommandInterface, motion: Motion) -> None:
+        part = interface_motion(interface, motion, self._period)
         writer = self._writers[interface.name]
         if interface.type == ARRAY:
             writer.publish(Float64MultiArray(data=part.positions[0].tolist()))
