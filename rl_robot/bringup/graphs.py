@@ -19,7 +19,7 @@ from rl_robot.policies import load_policy
 from rl_robot.policies.policy import low_pass_gains
 from rl_robot.robots.description import load_robot
 from rl_robot.ros.pace import parse_pace
-from rl_robot.safety.chain import parse_off
+from rl_robot.safety.chain import make_filter, make_recovery, parse_off
 from rl_robot.tasks import SPLITS, load_task
 
 if TYPE_CHECKING:
@@ -180,7 +180,9 @@ def _check_session(values: Mapping[str, str]) -> None:
             )
     elif values["camera"]:
         raise UserError("camera is for a real robot: give simulator:=none as well, or no camera")
-    load_policy(values["policy"], load_task(values["task"]), load_robot(values["robot"]))
+    task, robot = load_task(values["task"]), load_robot(values["robot"])
+    load_policy(values["policy"], task, robot)
+    make_recovery(robot, make_filter(robot, period=task.period))
     _check_relays(values)
 
 
