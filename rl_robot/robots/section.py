@@ -94,11 +94,12 @@ class Section:
             raise self.error(f"{key} is {value}, it must be {' or '.join(choices)}")
         return value
 
-    def refuse_others(self) -> None:
-        """Refuse keys that nobody asked for: most are misspellings."""
+    def refuse_others(self, *optional: str) -> None:
+        """Refuse keys that nobody asked for, and that are not ``optional``: most are misspelt."""
+        known = self._used | set(optional)
         for name in self.names():
-            if name not in self._used:
-                raise self.error(f"unknown key {name}; known are {list_names(sorted(self._used))}")
+            if name not in known:
+                raise self.error(f"unknown key {name}; known are {list_names(sorted(known))}")
 
     def _number(self, key: str, value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):

@@ -73,9 +73,7 @@ def make_filter(
     constraints = _constraints(section, off)
     geometry = _geometry(section, robot)
     force = _gripper_force(section, robot)
-    if RECOVERY in section:
-        section.value(RECOVERY)  # for make_recovery
-    section.refuse_others()
+    section.refuse_others(*CONSTRAINTS, RECOVERY)
     return SafetyFilter(
         robot.joints,
         period=period,
