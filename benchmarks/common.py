@@ -71,14 +71,14 @@ def report(
 
 
 @contextmanager
-def own_domain() -> Iterator[None]:
+def own_domain(*, real_time: bool = False) -> Iterator[None]:
     """Give this process and its children a ROS domain of their own and the bare runner's settings.
 
     Raises:
         UserError: every domain of this machine is in use.
     """
     outside = {name: value for name, value in os.environ.items() if name != "ROS_DOMAIN_ID"}
-    environment, domain = bare_environment(outside)
+    environment, domain = bare_environment(outside, real_time=real_time)
     os.environ.update(environment)
     try:
         yield

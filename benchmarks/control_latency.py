@@ -166,7 +166,7 @@ def measure(given: argparse.Namespace) -> Result:
     """Let the graph and the raw chains take turns; return the percentiles."""
     rounds, commands = (1, 150) if given.quick else (given.rounds, given.commands)
     turns: dict[str, list[Result]] = defaultdict(list)
-    with own_domain(), tempfile.TemporaryDirectory() as folder:
+    with own_domain(real_time=True), tempfile.TemporaryDirectory() as folder:
         rclpy.init()
         for index in range(rounds):
             session = running_session(

@@ -48,7 +48,7 @@ UNDISTURBED = "undisturbed"  # the row that the peaks are compared with
 @contextmanager
 def ros() -> Iterator[None]:
     """Have ROS in this process, in a domain of its own."""
-    with own_domain():
+    with own_domain(real_time=True):
         rclpy.init()
         try:
             yield

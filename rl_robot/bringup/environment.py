@@ -16,10 +16,17 @@ NODE_DEFAULTS: Mapping[str, str] = {
 }
 
 
-def bare_defaults() -> dict[str, str]:
+# At real time nobody may be held up by another's death. To open the shared-memory port of a process
+# that has just been started Fast DDS sleeps for a third of a second, and for a whole one if the
+# process before it was killed: meanwhile a publisher says nothing to anybody. UDP waits for nobody.
+REAL_TIME_DEFAULTS: Mapping[str, str] = {"FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"}
+
+
+def bare_defaults(*, real_time: bool) -> dict[str, str]:
     """Return what a bare run adds: it keeps to this machine, with our middleware profile."""
+    profile = "fastdds_real_time.xml" if real_time else "fastdds.xml"
     return {
-        "FASTRTPS_DEFAULT_PROFILES_FILE": str(resource_path("config/fastdds.xml")),
+        "FASTRTPS_DEFAULT_PROFILES_FILE": str(resource_path(f"config/{profile}")),
         "PYTHONUNBUFFERED": "1",
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         **NODE_DEFAULTS,

@@ -244,6 +244,7 @@ def _graph_of_session(
     if joint_states != "joint_states":
         remappings["joint_states"] = joint_states
     faulty = values["faults"] != NO_FAULTS
+    real_time = parse_pace(values["pace"]) is not None
 
     def node(
         name: str, further: Mapping[str, Value] = {}, *, required: bool = False, **own: Value
@@ -255,11 +256,12 @@ def _graph_of_session(
             remappings=remappings,
             namespace=namespace,
             required=required,
+            real_time=real_time,
         )
 
     simulated = values["simulator"] != "none"
     # Paced, the sensors' stamps are the clock; at the wall clock's pace safety needs one that runs.
-    simulated_clock = simulated and parse_pace(values["pace"]) is not None
+    simulated_clock = simulated and real_time
     nodes = [
         *([node("simulator", seed=seed)] if simulated else []),
         *([node("camera", source=values["camera"])] if values["camera"] else []),
@@ -291,9 +293,7 @@ def _graph_of_session(
         arguments=json.dumps(dict(values)),
     )
     acquainted = _acquainted(_relayed([*nodes, supervisor], values))
-    together = values["processes"] == "one" or (
-        values["processes"] == "auto" and parse_pace(values["pace"]) is None
-    )
+    together = values["processes"] == "one" or (values["processes"] == "auto" and not real_time)
     return _contained(acquainted) if together else acquainted
 
 

@@ -174,13 +174,15 @@ def say(text: str) -> None:
     print(f"{start}{text}", file=sys.stderr, flush=True)
 
 
-def bare_environment(environment: Mapping[str, str]) -> tuple[dict[str, str], Domain | None]:
+def bare_environment(
+    environment: Mapping[str, str], *, real_time: bool
+) -> tuple[dict[str, str], Domain | None]:
     """Return the environment of a bare run's nodes, and the ROS domain claimed for it.
 
     A domain that the environment names is taken as it is: then None is claimed.
     """
     result = dict(environment)
-    result |= unset_defaults(result, bare_defaults())
+    result |= unset_defaults(result, bare_defaults(real_time=real_time))
     if "ROS_DOMAIN_ID" in result:
         return result, None
     domain = claim_domain()
@@ -189,7 +191,8 @@ def bare_environment(environment: Mapping[str, str]) -> tuple[dict[str, str], Do
 
 def run_bare(nodes: Sequence[NodeSpec], log_folder: Path) -> int:
     """Run a graph on this machine, in a ROS domain of its own unless ROS_DOMAIN_ID is set."""
-    environment, domain = bare_environment(os.environ)
+    real_time = any(spec.real_time for spec in nodes)
+    environment, domain = bare_environment(os.environ, real_time=real_time)
     try:
         print(
             f"ROS domain {environment['ROS_DOMAIN_ID']}, logs in {log_folder}",

@@ -145,6 +145,14 @@ def test_paced_the_nodes_of_a_tick_share_a_process():
         DEPLOY.resolve({"processes": "one"})
 
 
+def test_only_the_nodes_of_a_paced_session_may_wait_for_one_another():
+    paced = COLLECT.nodes(COLLECT.resolve({"run": "x", "processes": "each"}))
+    assert not [node.name for node in paced if node.real_time]
+    for pace in ("1.0", "0.5"):
+        nodes = COLLECT.nodes(COLLECT.resolve({"run": "x", "pace": pace}))
+        assert all(node.real_time for node in nodes)
+
+
 def test_the_parameters_of_one_process_have_one_meaning():
     each = COLLECT.nodes(COLLECT.resolve({"run": "x", "processes": "each"}))
     meanings = {}

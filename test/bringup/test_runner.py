@@ -266,16 +266,33 @@ def test_two_sessions_get_two_domains_and_a_closed_one_is_free_again():
     third.close()
 
 
+@pytest.mark.parametrize("real_time", [True, False])
+def test_at_real_time_nodes_share_no_memory(real_time, tmp_path):
+    code = """
+    from pathlib import Path
+    import rclpy
+    rclpy.init()
+    node = rclpy.create_node("probe")
+    print("/dev/shm/fastrtps_" in Path("/proc/self/maps").read_text())
+    rclpy.shutdown()
+    """
+    environment, domain = bare_environment({"HOME": str(tmp_path)}, real_time=real_time)
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    domain.close()
+    assert done.stdout.split() == [str(not real_time)], done.stderr
+
+
 def test_what_a_person_set_wins_over_the_runners_defaults():
     chosen = {
         "ROS_DOMAIN_ID": "7",
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET",
         "MUJOCO_GL": "osmesa",
     }
-    environment, domain = bare_environment(chosen)
+    environment, domain = bare_environment(chosen, real_time=True)
     assert domain is None
     assert {name: environment[name] for name in chosen} == chosen
-    environment, domain = bare_environment({})
+    environment, domain = bare_environment({}, real_time=True)
     assert environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
     assert environment["ROS_DOMAIN_ID"] == str(domain.number)
     domain.close()
