@@ -144,7 +144,8 @@ class EpisodeWriter:
     """Writes one episode. The bag appears under its name, whole, when `close` returns.
 
     While it is written it is a folder with the suffix ``.part``; a process that dies leaves that
-    folder behind and never a bag that looks complete. The disk is not waited for: a machine that
+    folder behind and never a bag that looks complete. In it is all but the last half second, as
+    long as `write_out_old` is called often. The disk is not waited for: a machine that
     loses power may lose its last bags, and `BagReader` refuses one that was written in part.
     """
 
@@ -198,6 +199,13 @@ class EpisodeWriter:
     def write(self, topic: str, raw: bytes, log_ns: int, publish_ns: int) -> None:
         """Add one serialized message of a topic named at the start."""
         self._mcap.write(self._channels[topic], log_ns, publish_ns, raw)
+
+    def write_out_old(self, now: float) -> None:
+        """Leave to the operating system what waits since half a second; ``now``: steady clock, s.
+
+        What is left there outlives this process.
+        """
+        self._mcap.write_out_old(now)
 
     def close(self, metadata: EpisodeMetadata) -> Path:
         """Finish the bag and give it its name; returns that path."""

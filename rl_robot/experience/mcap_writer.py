@@ -45,10 +45,14 @@ _BULKY = 8 * 1024  # bytes of a channel's first message from which on it counts 
 
 @dataclass
 class _Chunk:
-    """A chunk in the making: its contents, and (log time, offset) of each channel's messages."""
+    """A chunk in the making: its contents, and (log time, offset) of each channel's messages.
+
+    ``seen_at``: the steady clock (s) when it was first seen to hold something.
+    """
 
     data: bytearray = field(default_factory=bytearray)
     messages: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+    seen_at: float | None = None
 
 
 class McapWriter:
@@ -56,17 +60,25 @@ class McapWriter:
 
     Chunks hold at most ``chunk_bytes``, or one message that is larger; each carries a CRC of its
     contents and is flushed to the operating system, so a killed process loses the open chunks at
-    most. The data section and the summary carry CRCs of their own.
+    most. They are open for at most ``chunk_seconds`` of whatever clock `write_out_old` is told, and
+    one of its calls. The data section and the summary carry CRCs of their own.
 
     Bulky channels, such as pictures, have chunks of their own: who reads the others need not
     decompress megabytes of pictures for a few kilobytes of numbers.
     """
 
     def __init__(
-        self, stream: BinaryIO, *, profile: str, library: str, chunk_bytes: int = 256 * 1024
+        self,
+        stream: BinaryIO,
+        *,
+        profile: str,
+        library: str,
+        chunk_bytes: int = 256 * 1024,
+        chunk_seconds: float = 0.5,
     ) -> None:
         self._stream = stream
         self._chunk_bytes = chunk_bytes
+        self._chunk_seconds = chunk_seconds
         self._compressor = zstandard.ZstdCompressor(level=_LEVEL)
         self._position = 0
         self._data_crc = 0
@@ -136,6 +148,19 @@ class McapWriter:
         )
         chunk.data += data
 
+    def write_out_old(self, now: float) -> None:
+        """Write out the chunks that have been open for too long; to be called again and again.
+
+        ``now`` is the steady clock, seconds.
+        """
+        for chunk in (self._bulky_chunk, self._chunk):
+            if not chunk.data:
+                continue
+            if chunk.seen_at is None:
+                chunk.seen_at = now
+            elif now - chunk.seen_at >= self._chunk_seconds:
+                self._write_chunk(chunk)
+
     def add_metadata(self, name: str, values: dict[str, str]) -> None:
         """Write a named table of strings."""
         record = _serialized(Metadata(name=name, metadata=values))
@@ -189,7 +214,7 @@ class McapWriter:
     def _write_chunk(self, open_chunk: _Chunk) -> None:
         """Write a chunk out, and empty it for what comes next."""
         data, messages = open_chunk.data, open_chunk.messages
-        open_chunk.data, open_chunk.messages = bytearray(), {}
+        open_chunk.data, open_chunk.messages, open_chunk.seen_at = bytearray(), {}, None
         times = [log_ns for entries in messages.values() for log_ns, _ in entries]
         first, last = min(times), max(times)
         compressed = self._compressor.compress(data)

@@ -84,6 +84,8 @@ class RecorderNode(GraphNode):
                 episode = episode_of(self, self._mailboxes[name].decode(letter))
                 if episode is not None:
                     self._follow(episode)
+        if self._writer is not None:
+            self._writer.write_out_old(time.monotonic())
         self._close_when_complete()
 
     def _follow(self, episode: Episode) -> None:

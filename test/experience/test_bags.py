@@ -1,5 +1,6 @@
 """Bags: stock readers open them, damage is named, contents can be compared."""
 
+import contextlib
 import random
 import shutil
 from pathlib import Path
@@ -7,7 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import synthetic
+from mcap.exceptions import EndOfFile
 from mcap.reader import make_reader
+from mcap.records import Channel, Message
+from mcap.stream_reader import StreamReader
 from mcap_ros2.decoder import DecoderFactory
 from rosbags.highlevel import AnyReader
 
@@ -132,6 +136,54 @@ def test_bag_in_the_making_has_another_name(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["episode_000003"]
     with pytest.raises(UserError, match="never overwritten"):
         EpisodeWriter(path, synthetic.TYPES)
+
+
+def messages_on_disk(unfinished: Path) -> list[tuple[str, bytes]]:
+    """Return what a bag without an end gives to whoever reads it from its beginning."""
+    topics, messages = {}, []
+    with next(unfinished.glob("*.mcap")).open("rb") as stream, contextlib.suppress(EndOfFile):
+        for record in StreamReader(stream, validate_crcs=True).records:
+            if isinstance(record, Channel):
+                topics[record.id] = record.topic
+            elif isinstance(record, Message):
+                messages.append((topics[record.channel_id], record.data))
+    return messages
+
+
+def test_a_bag_in_the_making_holds_what_is_older_than_half_a_second(tmp_path: Path) -> None:
+    sent = [*synthetic.small_step(10**10, 10**18), *synthetic.small_step(10**10 + 10**8, 10**18)]
+    first, second = sent[: len(sent) // 2], sent[len(sent) // 2 :]
+    writer = EpisodeWriter(tmp_path / "bag", synthetic.TYPES)
+
+    def on_disk(now: float) -> list[tuple[str, bytes]]:
+        writer.write_out_old(now)
+        return sorted(messages_on_disk(tmp_path / "bag.part"))
+
+    for message in first:
+        writer.write(*message)
+    assert on_disk(100.0) == []
+    assert on_disk(100.4) == []
+    for message in second:
+        writer.write(*message)
+    together = sorted((f"/{s.topic}", s.raw) for s in sent)
+    assert on_disk(100.5) == together
+    writer.write(*first[0])
+    assert on_disk(101.2) == together  # the next chunk has just been begun
+    assert len(on_disk(101.7)) == len(sent) + 1
+    writer.close(synthetic.metadata(0, "success", 2))
+    assert len(list(BagReader(tmp_path / "bag").messages())) == len(sent) + 1
+
+
+def test_pictures_are_written_out_in_time_as_well(tmp_path: Path) -> None:
+    sent = list(synthetic.episode_messages(10**10, 1, wall_ns=10**18))
+    writer = EpisodeWriter(tmp_path / "bag", synthetic.TYPES)
+    for message in sent:
+        writer.write(*message)
+    for now in (100.0, 100.5):
+        writer.write_out_old(now)
+    on_disk = messages_on_disk(tmp_path / "bag.part")
+    assert sorted(on_disk) == sorted((f"/{s.topic}", s.raw) for s in sent)
+    writer.abort()
 
 
 def test_aborted_bag_leaves_nothing(tmp_path: Path) -> None:
