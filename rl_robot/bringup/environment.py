@@ -16,20 +16,26 @@ NODE_DEFAULTS: Mapping[str, str] = {
 }
 
 
-# At real time nobody may be held up by another's death. To open the shared-memory port of a process
-# that has just been started Fast DDS sleeps for a third of a second, and for a whole one if the
-# process before it was killed: meanwhile a publisher says nothing to anybody. UDP waits for nobody.
-REAL_TIME_DEFAULTS: Mapping[str, str] = {"FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"}
+_PROFILES = "FASTRTPS_DEFAULT_PROFILES_FILE"
+
+
+def real_time_defaults() -> dict[str, str]:
+    """Return what nodes at real time start with: nobody waits for a process that died.
+
+    When a process has been started again, each publisher opens its port in shared memory, for which
+    Fast DDS sleeps a third of a second, and more where the process before it was killed: meanwhile
+    it says nothing to anybody. So nothing is said through shared memory.
+    """
+    return {**NODE_DEFAULTS, _PROFILES: str(resource_path("config/fastdds_real_time.xml"))}
 
 
 def bare_defaults(*, real_time: bool) -> dict[str, str]:
     """Return what a bare run adds: it keeps to this machine, with our middleware profile."""
-    profile = "fastdds_real_time.xml" if real_time else "fastdds.xml"
     return {
-        "FASTRTPS_DEFAULT_PROFILES_FILE": str(resource_path(f"config/{profile}")),
+        _PROFILES: str(resource_path("config/fastdds.xml")),
         "PYTHONUNBUFFERED": "1",
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-        **NODE_DEFAULTS,
+        **(real_time_defaults() if real_time else NODE_DEFAULTS),
     }
 
 

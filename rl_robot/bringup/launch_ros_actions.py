@@ -10,7 +10,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from launch import LaunchContext, LaunchDescription
-from rl_robot.bringup.environment import NODE_DEFAULTS, REAL_TIME_DEFAULTS, unset_defaults
+from rl_robot.bringup.environment import NODE_DEFAULTS, real_time_defaults, unset_defaults
 from rl_robot.bringup.graph import BAD_INPUT, Graph, NodeSpec
 
 # launch leaves its processes running when it is ended by anything but Ctrl-C. With this (from
@@ -39,7 +39,7 @@ def launch_description(graph: Graph) -> LaunchDescription:
 
 
 def _node(spec: NodeSpec) -> Node:
-    defaults = {**NODE_DEFAULTS, **(REAL_TIME_DEFAULTS if spec.real_time else {})}
+    defaults = real_time_defaults() if spec.real_time else NODE_DEFAULTS
     return Node(
         package="rl_robot",
         executable=spec.executable,
