@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from rl_robot.resources import resource_path
 
+_PROFILES = "FASTRTPS_DEFAULT_PROFILES_FILE"
+
 # Nodes are many and each does its numerics on small arrays: a thread pool per process would only
 # make them fight for the cores. EGL renders without a display, and Mesa (LP) with the least work in
 # the thread that asks for the picture.
@@ -16,15 +18,12 @@ NODE_DEFAULTS: Mapping[str, str] = {
 }
 
 
-_PROFILES = "FASTRTPS_DEFAULT_PROFILES_FILE"
-
-
 def real_time_defaults() -> dict[str, str]:
     """Return what nodes at real time start with: nobody waits for a process that died.
 
-    When a process has been started again, each publisher opens its port in shared memory, for which
-    Fast DDS sleeps a third of a second, and more where the process before it was killed: meanwhile
-    it says nothing to anybody. So nothing is said through shared memory.
+    Before Fast DDS writes to another process through shared memory it checks that its port there is
+    in order, and sleeps for a third of a second between two looks. So a process that was killed and
+    started again can silence each of those that speak to it. UDP asks nobody.
     """
     return {**NODE_DEFAULTS, _PROFILES: str(resource_path("config/fastdds_real_time.xml"))}
 

@@ -145,8 +145,8 @@ class EpisodeWriter:
 
     While it is written it is a folder with the suffix ``.part``; a process that dies leaves that
     folder behind and never a bag that looks complete. In it is all but the last half second, as
-    long as `write_out_old` is called often. The disk is not waited for: a machine that
-    loses power may lose its last bags, and `BagReader` refuses one that was written in part.
+    long as `write_out_old` is called often. The disk is not waited for: a machine that loses power
+    may lose its last bags, and `BagReader` refuses one that was written in part.
     """
 
     def __init__(
@@ -201,9 +201,9 @@ class EpisodeWriter:
         self._mcap.write(self._channels[topic], log_ns, publish_ns, raw)
 
     def write_out_old(self, now: float) -> None:
-        """Leave to the operating system what waits since half a second; ``now``: steady clock, s.
+        """Hand over to the operating system what has waited for half a second.
 
-        What is left there outlives this process.
+        It then outlives this process. ``now`` is the steady clock, seconds.
         """
         self._mcap.write_out_old(now)
 
