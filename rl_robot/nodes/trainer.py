@@ -183,6 +183,11 @@ def _give_way(given: Parameters) -> None:
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     else:
         os.nice(given.nice)
+        # Linux may share the cores out between sessions first, within which alone nice counts then;
+        # the bare runner starts each node in a session of its own.
+        if os.getsid(0) == os.getpid():
+            with contextlib.suppress(OSError):  # it does not, or allows nobody to change it
+                Path("/proc/self/autogroup").write_text(str(given.nice))
 
 
 def _plan(given: Parameters) -> TrainingPlan:
