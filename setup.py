@@ -66,6 +66,7 @@ setup(
         "matplotlib",
         "mcap",
         "mujoco",
+        "numba",
         "numpy",
         "opencv-python",
         "pyyaml",

@@ -6,18 +6,16 @@ much room it leaves; what leaves too little is not sent.
 """
 
 import math
-from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from operator import sub
 from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from rl_robot.robots.description import Joint
-from rl_robot.safety.geometry import FAR, Geometry
 from rl_robot.safety.planner import Bounds, Goal
+from rl_robot.safety.sweep import Sweep
 
 Array = npt.NDArray[np.float64]
 
@@ -126,43 +124,6 @@ class GripperForce:
         return self.limit - (abs(effort) if math.isfinite(effort) else 0.0)
 
 
-class Sweep:
-    """A planned motion of the whole robot, as the constraints look at it: the stop included."""
-
-    def __init__(self, geometry: Geometry, positions: Array, velocities: Array) -> None:
-        """Look at samples (K, n) of a motion; the first is the present."""
-        self.geometry = geometry
-        self.positions = positions
-        self.velocities = velocities
-        self._coordinates = geometry.coordinates(positions)
-        self._turned = np.abs(positions[1:] - positions[:-1])
-        self._placed = -1
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    def at(self, index: int) -> Geometry:
-        """Return the geometry with the robot placed as at one sample."""
-        if index != self._placed:
-            self.geometry.put(self._coordinates[index])
-            self._placed = index
-        return self.geometry
-
-    def moved(self, reaches: Array) -> Array:
-        """Return how far points have moved at most since the present, (M, K) m.
-
-        ``reaches`` (M, n) is what each joint can move them by, m per rad or m.
-        """
-        moved = np.zeros((len(reaches), len(self)))
-        np.cumsum(reaches @ self._turned.T, axis=1, out=moved[:, 1:])
-        return moved
-
-
-def _next_after(index: int, room: float, moved: Sequence[float]) -> int:
-    """Return the next sample at which ``room`` m at sample ``index`` may be used up."""
-    return max(index + 1, bisect_left(moved, moved[index] + room))
-
-
 class Finding(NamedTuple):
     """How much room a motion leaves to a constraint.
 
@@ -188,9 +149,11 @@ class SweepConstraint(Protocol):
 
 @dataclass(frozen=True)
 class _Clearance:
-    """Keeps a distance, in m. From closer than that, the robot may move away but no closer.
+    """Keeps a distance, in m, all along the straight lines between the samples.
 
-    A little more at the samples, for between them it may be a little less.
+    A little more at the samples: the less there is on top, the slower a pair must move, for what
+    lies in between must be known to be clear as well. From closer than that, the robot may move
+    away but no closer.
     """
 
     name: ClassVar[str]
@@ -198,31 +161,11 @@ class _Clearance:
     distance: float
 
     def look(self, sweep: Sweep) -> Finding:
-        """See `SweepConstraint`. Each pair is looked at only when it can be too close."""
-        geometry = sweep.at(0)
-        bounds = geometry.bounds(self.kind)
-        moved = sweep.moved(geometry.reaches[self.kind])
-        kept = self.distance + CLEARANCE_RESERVE
-        pairs = np.flatnonzero(bounds < kept + moved[:, -1]).tolist()
-        if not pairs:
-            return Finding(min([FAR, *bounds.tolist()]) - self.distance, "", False)
-        metres = dict(zip(pairs, geometry.distances(self.kind, pairs), strict=True))
-        nearest = min((value, pair) for pair, value in metres.items())
-        allowed = {pair: min(kept, value - _ROUNDING) for pair, value in metres.items()}
-        ways = {pair: moved[pair].tolist() for pair in pairs}
-        due = {
-            pair: _next_after(0, metres[pair] - allowed[pair], way) for pair, way in ways.items()
-        }
-        while (index := min(due.values())) < len(sweep):
-            now = [pair for pair, when in due.items() if when == index]
-            for pair, value in zip(now, sweep.at(index).distances(self.kind, now), strict=True):
-                nearest = min(nearest, (value, pair))
-                if value < allowed[pair]:
-                    where = geometry.name(self.kind, pair)
-                    return Finding(value - self.distance, where, True)
-                due[pair] = _next_after(index, value - allowed[pair], ways[pair])
-        value, pair = nearest
-        return Finding(value - self.distance, geometry.name(self.kind, pair), False)
+        """See `SweepConstraint`."""
+        least, where, broken = sweep.geometry.inspect(
+            self.kind, sweep.poses, sweep.turned, self.distance, CLEARANCE_RESERVE
+        )
+        return Finding(least - self.distance, where, broken)
 
 
 @dataclass(frozen=True)
@@ -254,49 +197,28 @@ class Workspace:
 
     def look(self, sweep: Sweep) -> Finding:
         """See `SweepConstraint`."""
-        geometry = sweep.at(0)
-        rooms = nearest = self._rooms(geometry.tool_position())
-        moved = sweep.moved(geometry.tool_reach[None])[0].tolist()
-        allowed = [min(0.0, room - _ROUNDING) for room in rooms]
-        index, spare = 0, min(map(sub, rooms, allowed))
-        while (index := _next_after(index, spare, moved)) < len(sweep):
-            rooms = self._rooms(sweep.at(index).tool_position())
-            if min(rooms) < min(nearest):
-                nearest = rooms
-            spare = min(map(sub, rooms, allowed))
-            if spare < 0.0:
-                break
-        room = min(nearest)
-        return Finding(room, _SIDES[nearest.index(room)], spare < 0.0)
-
-    def _rooms(self, position: Array) -> list[float]:
-        """Return the room in m that the tool has to each side."""
-        x, y, z = position.tolist()
-        (left, front, bottom), (right, back, top) = self.lower, self.upper
-        return [x - left, y - front, z - bottom, right - x, back - y, top - z]
+        tools = sweep.poses.tools
+        rooms = np.hstack([tools - self.lower, self.upper - tools])
+        allowed = np.minimum(0.0, rooms[0] - _ROUNDING)
+        nearest = int(rooms.argmin())
+        room, where = float(rooms.flat[nearest]), _SIDES[nearest % len(_SIDES)]
+        return Finding(room, where, bool((rooms < allowed).any()))
 
 
 @dataclass(frozen=True)
 class ToolSpeed:
     """Keeps the tool's speed below ``limit`` m/s.
 
-    A little below it at the samples, for between them it may be a little higher.
+    A little below it from sample to sample, for in between it may be a little higher.
     """
 
     name: ClassVar[str] = "tool_speed"
     limit: float
 
     def look(self, sweep: Sweep) -> Finding:
-        """See `SweepConstraint`. Where even a bound of the speed is low, it is not computed."""
-        bounds = np.abs(sweep.velocities) @ sweep.geometry.tool_reach
-        limit = _TOOL_RESERVE * self.limit
-        fast = np.flatnonzero(bounds > limit).tolist()
-        if not fast:
-            return Finding(self.limit - float(bounds.max()), "tool", False)
-        fastest = sweep.at(0).tool_speed(sweep.velocities[0])
-        allowed = max(limit, fastest) + _ROUNDING
-        for index in sorted(fast, key=bounds.__getitem__, reverse=True):
-            fastest = max(fastest, sweep.at(index).tool_speed(sweep.velocities[index]))
-            if fastest > allowed:
-                break
-        return Finding(self.limit - fastest, "tool", fastest > allowed)
+        """See `SweepConstraint`."""
+        ways = np.diff(sweep.poses.tools, axis=0)
+        fastest = math.sqrt(float(np.einsum("ij,ij->i", ways, ways).max())) / sweep.interval
+        at_first = sweep.tool_speed_at_first()
+        allowed = max(_TOOL_RESERVE * self.limit, at_first) + _ROUNDING
+        return Finding(self.limit - max(fastest, at_first), "tool", fastest > allowed)

@@ -28,7 +28,6 @@ from rl_robot.safety.constraints import (
     JointConstraint,
     Measured,
     PositionLimits,
-    Sweep,
     SweepConstraint,
     VelocityLimits,
 )
@@ -36,6 +35,7 @@ from rl_robot.safety.geometry import Geometry
 from rl_robot.safety.path import JointPath, JointState, Path
 from rl_robot.safety.planner import Bounds, Goal, JointPlanner
 from rl_robot.safety.stopping import stopping_distance
+from rl_robot.safety.sweep import Sweep
 
 Array = npt.NDArray[np.float64]
 
@@ -97,11 +97,25 @@ class State(NamedTuple):
     accelerations: Array
 
 
+class _Samples(NamedTuple):
+    """Positions and velocities (K, n) on a path."""
+
+    positions: Array
+    velocities: Array
+
+    def sent(self) -> "_Samples":
+        """Return the samples that are sent, of twice as many that are looked at."""
+        return _Samples(self.positions[::2], self.velocities[::2])
+
+
 class _Plan(NamedTuple):
-    """A path that keeps all constraints, its samples from the present on, and what was found."""
+    """A path that keeps all constraints, its samples as sent, and what was found.
+
+    The samples begin at the present, and go on until it rests.
+    """
 
     path: Path
-    samples: tuple[Array, Array]
+    samples: _Samples
     findings: dict[str, Finding]
 
 
@@ -165,17 +179,16 @@ class SafetyFilter:
         # Looked at twice as often as sent: between samples, speed and closeness may peak.
         self._fine = 0.5 * self.interval * np.arange(2.0 * len(self._grid) - 1.0)
         # where the jerk jumps at the end of the period, what comes before it counts
-        self._sampled = np.array([0.0, *self._times[:-1], (1.0 - 1e-9) * period])
+        self._changing = np.array([0.0, *self._times[:-1], (1.0 - 1e-9) * period])
         self._margin_names = tuple(
             f"{kind}/{name}"
             for kind in ("position", "velocity", "acceleration", "jerk")
             for name in self.names
         )
         self._measured = Measured(*np.full((2, len(joints)), np.nan))
-        self._path: Path | None = None
-        self._findings: dict[str, Finding] = {}  # about that path
-        self._before: tuple[Path | None, dict[str, Finding]] | None = None  # the last step
-        self._at = 0.0  # time on the path at which the next period begins
+        self._plan: _Plan | None = None
+        self._before: _Plan | None = None  # what the last step replaced
+        self._at = 0.0  # time on the plan's path at which the next period begins
         self._sent = False
 
     @property
@@ -194,7 +207,7 @@ class SafetyFilter:
         Raises:
             RuntimeError: before the first ``reset``.
         """
-        return self._going().end <= self._at + _SAME_TIME
+        return self._going().path.end <= self._at + _SAME_TIME
 
     def reset(
         self, positions: Sequence[float] | Array, velocities: Sequence[float] | Array | None = None
@@ -219,9 +232,8 @@ class SafetyFilter:
                 planner.brake(JointState(float(position), outward, 0.0))
                 or JointPath.resting(float(position))
             )
-        self._path, self._at, self._sent = Path(paths), 0.0, False
-        self._before = None
-        self._findings = {}
+        self._plan, self._before = self._sampled(Path.of(paths), {}), None
+        self._at, self._sent = 0.0, False
 
     def measure(self, positions: Array, efforts: Array) -> None:
         """Take what the joints' sensors say: (n,) each, SI units; efforts NaN where unknown."""
@@ -239,9 +251,8 @@ class SafetyFilter:
             RuntimeError: before the first ``reset``.
         """
         plan, interventions = self._decide(motion)
-        self._before = self._path, self._findings
-        self._path, self._at, self._sent = plan.path, self.period, True
-        self._findings = plan.findings
+        self._before = self._plan
+        self._plan, self._at, self._sent = plan, self.period, True
         return self._answer(plan, interventions)
 
     def withdraw(self) -> None:
@@ -254,8 +265,8 @@ class SafetyFilter:
         """
         if self._before is None:
             raise RuntimeError("there is no motion to withdraw")
-        self._path, self._findings = self._before
-        self._before, self._at, self._sent = None, self.period, True
+        self._plan, self._before = self._before, None
+        self._at, self._sent = self.period, True
 
     def preview(self, motion: Motion | None) -> SafeMotion:
         """Return what ``step`` would return, and change nothing.
@@ -271,10 +282,14 @@ class SafetyFilter:
         Its times go on after that period; it has no points where all joints are at rest. A driver
         that gets it together with the period, and then nothing more, stops within limits by itself.
         """
-        path = self._going()
+        path, samples, _ = self._going()
         count = max(int(np.ceil((path.end - self._at) / self.interval - 1e-6)), 0)
         ahead = self.interval * np.arange(1, count + 1, dtype=np.float64)
-        return Motion(self.names, self.period + ahead, path.sample(self._at + ahead)[0])
+        if self._at == self.period:
+            positions = samples.positions[self._substeps + 1 :][:count]
+        else:
+            positions, _ = path.sample(self._at + ahead)
+        return Motion(self.names, self.period + ahead, positions)
 
     def interrupt(self, elapsed: float) -> None:
         """Go on from where the driver is ``elapsed`` s after the period returned last began.
@@ -289,18 +304,22 @@ class SafetyFilter:
         if not np.isfinite(elapsed):
             raise ValueError(f"elapsed: expected seconds, got {elapsed}")
         if self._sent:
-            self._at = min(max(elapsed, 0.0), max(self._going().end, self.period))
+            self._at = min(max(elapsed, 0.0), max(self._going().path.end, self.period))
             self._sent = False
 
     # --- deciding --------------------------------------------------------------------------
 
-    def _going(self) -> Path:
-        if self._path is None:
+    def _going(self) -> _Plan:
+        if self._plan is None:
             raise RuntimeError("the safety filter needs reset() with the measured state first")
-        return self._path
+        return self._plan
+
+    def _left(self) -> Path:
+        """Return what is left of the motion that is going on."""
+        return self._going().path.after(self._at)
 
     def _states(self) -> list[JointState]:
-        return [joint.at(self._at) for joint in self._going().joints]
+        return self._going().path.states(self._at)
 
     def _decide(self, motion: Motion | None) -> tuple[_Plan, tuple[Intervention, ...]]:
         """Return the motion to send, and what had to be changed about the one asked for."""
@@ -310,14 +329,32 @@ class SafetyFilter:
             refused = () if problem is None else self._refuse(problem)
             return self._halt(states), refused
         goals, interventions = self._permitted(self._asked(motion, states), states)
-        paths = self._paths(states, goals)
-        interventions += self._missed(states, goals, paths)
-        plan, broken = self._look(paths)
+        path = Path.of(self._paths(states, goals))
+        times = self._looked_at(max(path.end, self._going().path.end - self._at))
+        samples = _Samples(*path.sample(times))
+        interventions += self._missed(states, goals, samples.positions[2 * self._substeps])
+        findings, broken = self._look(samples)
         if broken is None:
-            return plan, tuple(interventions)
+            return _Plan(path, samples.sent(), findings), tuple(interventions)
         interventions.append(broken)
-        plan, broken = self._look(self._paths(states, self._slowed(goals, states)))
-        return (plan if broken is None else self._as_planned()), tuple(interventions)
+        return self._slowed(path, times, samples), tuple(interventions)
+
+    def _slowed(self, path: Path, times: Array, samples: _Samples) -> _Plan:
+        """Return a motion between ``path``, with its samples, and the stop that was planned.
+
+        Or that stop, where this would break something as well.
+        """
+        stop = self._left()
+        slowed = _Samples(
+            *(
+                _SLOWED * there + (1.0 - _SLOWED) * here
+                for there, here in zip(samples, stop.sample(times), strict=True)
+            )
+        )
+        findings, broken = self._look(slowed)
+        if broken is not None:
+            return self._as_planned()
+        return _Plan(path.blend(stop, _SLOWED), slowed.sent(), findings)
 
     def _asked(self, motion: Motion, states: Sequence[JointState]) -> list[Goal]:
         """Return where the motion is at the end of the period, how fast, and how accelerating."""
@@ -367,82 +404,79 @@ class SafetyFilter:
                 goals[index] = Goal(goal.position)  # with no run-up towards what is pressed on
         return goals, interventions
 
-    def _slowed(self, goals: Sequence[Goal], states: Sequence[JointState]) -> list[Goal]:
-        """Return goals between a stop at once and ``goals``."""
-        stopping = [joint.at(self.period) for joint in self._stopping(states)]
-        return [
-            Goal(
-                stop.position + _SLOWED * (goal.position - stop.position),
-                stop.velocity + _SLOWED * (goal.velocity - stop.velocity),
-            )
-            for goal, stop in zip(goals, stopping, strict=True)
-        ]
-
     def _paths(self, states: Sequence[JointState], goals: Sequence[Goal]) -> list[JointPath]:
         """Return the joints' paths to the goals; where there is none, to a stop."""
         return [
-            planner.reach(state, goal) or planner.brake(state) or joint.after(self._at)
-            for planner, state, goal, joint in zip(
-                self._planners, states, goals, self._going().joints, strict=True
+            planner.reach(state, goal) or self._stop(index, state)
+            for index, (planner, state, goal) in enumerate(
+                zip(self._planners, states, goals, strict=True)
             )
         ]
-
-    def _stopping(self, states: Sequence[JointState]) -> list[JointPath]:
-        return [self._stop(index, state) for index, state in enumerate(states)]
 
     def _stop(self, index: int, state: JointState) -> JointPath:
         """Return the path of a joint that stops at once, or as it was to stop anyway."""
         brake = self._planners[index].brake(state)
-        return brake or self._going().joints[index].after(self._at)
+        return brake or self._left().joint(index)
 
     def _halt(self, states: Sequence[JointState]) -> _Plan:
         """Return the stop at once or, should that break something, the one planned before."""
-        if self._at >= self.period - _SAME_TIME and self._findings:
+        if self._at >= self.period - _SAME_TIME and self._going().findings:
             return self._as_planned()  # by now that is the stop at once
-        plan, broken = self._look(self._stopping(states))
-        return plan if broken is None else self._as_planned()
+        path = Path.of([self._stop(index, state) for index, state in enumerate(states)])
+        samples = _Samples(*path.sample(self._looked_at(path.end)))
+        findings, broken = self._look(samples)
+        return _Plan(path, samples.sent(), findings) if broken is None else self._as_planned()
 
     def _as_planned(self) -> _Plan:
         """Return what is left of the motion sent last, its stop: that was checked with it."""
-        path = Path([joint.after(self._at) for joint in self._going().joints])
-        return _Plan(path, path.sample(self._grid[: self._substeps + 1]), self._findings)
+        return self._sampled(self._left(), self._going().findings)
 
-    def _look(self, paths: Sequence[JointPath]) -> tuple[_Plan, Intervention | None]:
-        """Return the plan of the joints' paths, and the first constraint that it breaks."""
-        path = Path(paths)
+    def _sampled(self, path: Path, findings: dict[str, Finding]) -> _Plan:
+        """Return the plan of a path that needs no look."""
+        samples = path.sample(self._grid[: self._count(path.end) + 1])
+        return _Plan(path, _Samples(*samples), findings)
+
+    def _looked_at(self, end: float) -> Array:
+        """Return the times (K,), in s, at which a path is looked at that rests from ``end`` on."""
+        return self._fine[: 2 * self._count(end) + 1]
+
+    def _count(self, end: float) -> int:
+        """Return the number of samples after the present until a path rests."""
+        return max(self._substeps, int(np.ceil(end / self.interval - 1e-6)))
+
+    def _look(self, samples: _Samples) -> tuple[dict[str, Finding], Intervention | None]:
+        """Return what the constraints say of a motion, up to the first that it breaks."""
         findings: dict[str, Finding] = {}
         if self._geometry is None:
-            samples = path.sample(self._grid[: self._substeps + 1])
-            return _Plan(path, samples, findings), None
-        count = max(self._substeps, int(np.ceil(path.end / self.interval - 1e-6)))
-        samples = path.sample(self._fine[: 2 * count + 1])
-        plan = _Plan(path, (samples[0][::2], samples[1][::2]), findings)
-        sweep = Sweep(self._geometry, samples[0], samples[1])
+            return findings, None
+        positions = samples.positions.copy()  # drivers go straight from sample to sample
+        positions[1::2] = 0.5 * (positions[:-1:2] + positions[2::2])
+        sweep = Sweep(self._geometry, positions, samples.velocities[0], 0.5 * self.interval)
         for constraint in self._constraints:
             finding = constraint.look(sweep)
             findings[constraint.name] = finding
             if finding.broken:
-                return plan, Intervention(constraint.name, finding.where, -finding.room)
-        return plan, None
+                return findings, Intervention(constraint.name, finding.where, -finding.room)
+        return findings, None
 
     def _missed(
-        self, states: Sequence[JointState], goals: Sequence[Goal], paths: Sequence[JointPath]
+        self, states: Sequence[JointState], goals: Sequence[Goal], arrived: Array
     ) -> list[Intervention]:
         """Return the limits that prevent joints from being where they should be in time."""
-        missed = []
-        for name, planner, state, goal, path in zip(
-            self.names, self._planners, states, goals, paths, strict=True
-        ):
-            if abs(path.at(self.period).position - goal.position) > _REACHED:
-                missed.append(_prevented(name, planner, state, goal))
-        return missed
+        return [
+            _prevented(name, planner, state, goal)
+            for name, planner, state, goal, position in zip(
+                self.names, self._planners, states, goals, arrived.tolist(), strict=True
+            )
+            if abs(position - goal.position) > _REACHED
+        ]
 
     # --- answering -------------------------------------------------------------------------
 
     def _answer(self, plan: _Plan, interventions: tuple[Intervention, ...]) -> SafeMotion:
         positions, velocities = (samples[: self._substeps + 1] for samples in plan.samples)
         room = np.minimum(positions - self._lower, self._upper - positions).min(axis=0)
-        derivatives = velocities, *plan.path.changes(self._sampled)
+        derivatives = velocities, *plan.path.changes(self._changing)
         peaks = np.array([np.abs(samples).max(axis=0) for samples in derivatives])
         values = np.concatenate([room, (self._most - peaks).ravel()]).tolist()
         margins = dict(zip(self._margin_names, values, strict=True))
@@ -505,11 +539,13 @@ def _cut(name: str, planner: JointPlanner, asked: Goal, permitted: Goal) -> list
 
 def _prevented(name: str, planner: JointPlanner, state: JointState, goal: Goal) -> Intervention:
     """Say which limit prevents most that a joint reaches its goal in time."""
-    kinds = ("velocity", "acceleration", "jerk")
-    most = [getattr(planner.bounds, kind) for kind in kinds]
-    excess = planner.excess(state, goal)
-    worst = max(range(len(kinds)), key=lambda kind: excess[kind] / most[kind])
-    return Intervention(kinds[worst], name, excess[worst])
+    bounds, (velocity, acceleration, jerk) = planner.bounds, planner.excess(state, goal)
+    _, kind, amount = max(
+        (velocity / bounds.velocity, "velocity", velocity),
+        (acceleration / bounds.acceleration, "acceleration", acceleration),
+        (jerk / bounds.jerk, "jerk", jerk),
+    )
+    return Intervention(kind, name, amount)
 
 
 def _narrowed(joint: Joint, limits: Iterable[JointConstraint]) -> Bounds:

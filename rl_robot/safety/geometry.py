@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import mujoco
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from rl_robot.errors import UserError
 from rl_robot.robots.description import Robot
 from rl_robot.robots.model import compile_model, robot_spec
+from rl_robot.safety.shapes import inspect_pairs, pose_all
 
 Array = npt.NDArray[np.float64]
 
@@ -23,6 +25,14 @@ class Box:
 
     centre: tuple[float, float, float]
     size: tuple[float, float, float]
+
+
+class Poses(NamedTuple):
+    """Where tool (K, 3) and shapes (K, S, 3) are, m in the base frame, and their axes (K, S, 9)."""
+
+    tools: Array
+    centres: Array
+    turns: Array
 
 
 class Geometry:
@@ -70,21 +80,22 @@ class Geometry:
         self._rates = np.zeros(self._model.nv)
         # views of what MuJoCo computes, for it costs time to ask for them
         self._qpos = self._data.qpos
-        self._centres_now = self._data.geom_xpos
+        self._centres_now, self._turns_now = self._data.geom_xpos, self._data.geom_xmat
         self._tool_now = self._data.xpos[self._tool]
+        self._addresses = self._model._address, self._data._address  # for the compiled code
         self._obstacles = [self._model.geom(f"obstacle {name}").id for name, _ in self._boxes]
         shapes = [g for g in range(self._model.ngeom) if g not in self._obstacles]
         # What does not move can't be kept away from anything.
-        self._moving = np.array([g for g in shapes if self._moves(g)], dtype=int)
-        self._moving_radii = self._model.geom_rbound[self._moving, None]
+        moving = [g for g in shapes if self._moves(g)]
         self._pairs = {
-            "self": self._self_pairs(shapes, ignored),
-            "obstacles": [(int(g), box) for g in self._moving for box in self._obstacles],
+            "self": _table(self._self_pairs(shapes, ignored)),
+            "obstacles": _table([(g, box) for g in moving for box in self._obstacles]),
         }
-        self._first, self._second = np.array(self._pairs["self"], dtype=int).reshape(-1, 2).T
-        self._radii = self._model.geom_rbound[self._first] + self._model.geom_rbound[self._second]
-        self._centres = np.array([box.centre for _, box in self._boxes]).reshape(-1, 3)
-        self._halves = 0.5 * np.array([box.size for _, box in self._boxes]).reshape(-1, 3)
+        radii, boxes = self._model.geom_rbound, self._model.geom_aabb
+        for kind, table in self._pairs.items():
+            larger_last = radii[table].argsort(axis=1)
+            self._pairs[kind] = np.take_along_axis(table, larger_last, axis=1)
+        self._extents = radii.copy(), boxes.reshape(-1, 6).copy()
         #: by kind, (P, n): how far each joint can move what a pair consists of; m per rad or m
         self.reaches = {kind: self._pair_reaches(kind) for kind in self._pairs}
         #: (n,): the same for the tool
@@ -104,34 +115,68 @@ class Geometry:
         """Put the robot's joints at ``positions`` (n,)."""
         self.put(self.coordinates(positions[None])[0])
 
-    def bounds(self, kind: str) -> Array:
-        """Return what the distances of all pairs of a kind are at least, in m, quickly computed.
+    def poses(self, coordinates: Array) -> Poses:
+        """Return where everything is at coordinates (K, nq)."""
+        count, shapes = len(coordinates), self._model.ngeom
+        poses = Poses(
+            np.empty((count, 3)), np.empty((count, shapes, 3)), np.empty((count, shapes, 9))
+        )
+        pose_all(
+            *self._addresses,
+            self._qpos,
+            self._tool_now,
+            self._centres_now,
+            self._turns_now,
+            coordinates,
+            *poses,
+        )
+        return poses
 
-        ``kind`` is "self", links that may not touch, or "obstacles", the robot and the boxes.
+    def inspect(
+        self, kind: str, poses: Poses, turned: Array, distance: float, reserve: float
+    ) -> tuple[float, str, bool]:
+        """Look at whether a motion brings any pair of a kind too close, see `inspect_pairs`.
+
+        Args:
+            kind: "self", links that may not touch, or "obstacles", the robot and the boxes.
+            poses: at each of K samples.
+            turned: (K, n) how far the joints have moved in all up to each sample, rad or m.
+            distance: m that is kept.
+            reserve: m that is kept on top at the samples.
+
+        Returns:
+            The least distance that was seen, m; of what; whether it is too little.
         """
-        centres = self._centres_now
-        if kind == "self":
-            between = centres[self._first] - centres[self._second]
-            apart: Array = np.sqrt(np.einsum("ij,ij->i", between, between))
-            return apart - self._radii
-        outside = np.abs(centres[self._moving][:, None] - self._centres) - self._halves
-        gaps = np.maximum(outside, 0.0)
-        apart = np.sqrt(np.einsum("ijk,ijk->ij", gaps, gaps))
-        return (apart - self._moving_radii).ravel()
-
-    def distances(self, kind: str, indices: Iterable[int]) -> list[float]:
-        """Return the distances in m, ``FAR`` at most, of some pairs of a kind."""
         pairs = self._pairs[kind]
+        if not len(pairs):
+            return FAR, "", False
+        least, pair, broken = inspect_pairs(
+            *self._addresses,
+            self._centres_now,
+            self._turns_now,
+            poses.centres,
+            poses.turns,
+            *self._extents,
+            turned,
+            pairs,
+            self.reaches[kind],
+            distance,
+            reserve,
+            FAR,
+        )
+        return least, self.name(kind, pair), broken
+
+    def distances(self, kind: str) -> list[float]:
+        """Return the distances in m, ``FAR`` at most, of all pairs of a kind."""
         model, data = self._model, self._data
-        return [mujoco.mj_geomDistance(model, data, *pairs[i], FAR, None) for i in indices]
+        return [
+            mujoco.mj_geomDistance(model, data, one, other, FAR, None)
+            for one, other in self._pairs[kind].tolist()
+        ]
 
     def name(self, kind: str, index: int) -> str:
         """Return the names of what a pair consists of."""
-        return "-".join(self._name(geom) for geom in self._pairs[kind][index])
-
-    def tool_position(self) -> Array:
-        """Return where the tool is, (3,) m in the base frame."""
-        return self._tool_now.copy()
+        return "-".join(self._name(geom) for geom in self._pairs[kind][index].tolist())
 
     def tool_speed(self, velocities: Array) -> float:
         """Return the tool's speed in m/s at joint velocities (n,)."""
@@ -187,7 +232,7 @@ class Geometry:
         At most, in m per rad or m.
         """
         rows = []
-        for one, other in self._pairs[kind]:
+        for one, other in self._pairs[kind].tolist():
             first, second = self._shape_reaches(one), self._shape_reaches(other)
             common = first.keys() & second.keys()  # these move both alike
             rows.append(
@@ -231,6 +276,10 @@ class Geometry:
             if leader in self._joint_ids:
                 total[self._joint_ids.index(leader)] += abs(factor) * metres
         return total
+
+
+def _table(pairs: list[tuple[int, int]]) -> npt.NDArray[np.int64]:
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
 def _mimics(model: mujoco.MjModel) -> list[tuple[int, int, float, float]]:

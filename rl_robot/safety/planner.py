@@ -13,9 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from numba import types
 from ruckig import InputParameter, Result, Ruckig, RuckigError, Trajectory
 
-from rl_robot.safety.path import JointPath, JointState, Segment
+from rl_robot.safety.compiled import compiled, inlined
+from rl_robot.safety.path import JointPath, JointState, Segment, resting, state_at
 from rl_robot.safety.stopping import safe_speed
 
 _ROUNDING = 1e-10  # s, rad or m
@@ -24,6 +26,7 @@ _RELATIVE = 1e-9
 _AT_REST = 1e-9  # rad/s or m/s
 _CHASES = 2
 _COMPROMISES = (0.3, 0.6, 1.0)
+_number = types.float64
 _PLANNED = (Result.Working, Result.Finished)
 
 
@@ -65,6 +68,7 @@ class JointPlanner:
         self._input.max_velocity = [bounds.velocity]
         self._input.max_acceleration = [bounds.acceleration]
         self._input.max_jerk = [bounds.jerk]
+        self._stopped: tuple[JointState, JointPath] | None = None  # the last state's stop
 
     def permitted(self, goal: Goal) -> Goal:
         """Return the goal nearest to the one asked for from which the joint can stop in time."""
@@ -87,7 +91,7 @@ class JointPlanner:
 
         Negative where it keeps the limit.
         """
-        velocity, acceleration, jerk = _peaks(_quintic(state, goal, self._period), self._period)
+        _, (velocity, acceleration, jerk) = _smooth(*state, *goal, self._period)
         bounds = self.bounds
         return velocity - bounds.velocity, acceleration - bounds.acceleration, jerk - bounds.jerk
 
@@ -113,7 +117,7 @@ class JointPlanner:
 
     def brake(self, state: JointState) -> JointPath | None:
         """Return the path that stops at once; None if it would leave the position limits."""
-        path = self._stop(state)
+        path = self._stop_from(state)
         return path if self._is_inside(path, state) else None
 
     def _is_near(self, state: JointState, goal: Goal) -> bool:
@@ -123,8 +127,7 @@ class JointPlanner:
         return abs(goal.position - coasting) <= most
 
     def _smoothly(self, state: JointState, goal: Goal) -> JointPath | None:
-        terms = _quintic(state, goal, self._period)
-        velocity, acceleration, jerk = _peaks(terms, self._period)
+        terms, (velocity, acceleration, jerk) = _smooth(*state, *goal, self._period)
         bounds = self.bounds
         if velocity > bounds.velocity or acceleration > bounds.acceleration or jerk > bounds.jerk:
             return None
@@ -141,7 +144,7 @@ class JointPlanner:
         to_rest = goal.velocity == 0.0 == goal.acceleration
         if to_rest and self._is_detour(state, goal, lowest, highest):
             return None  # no overshooting where the quickest way does not
-        return self._complete(state, goal, [Segment(0.0, terms)], self._period, lowest, highest)
+        return self._complete(state, goal, [(0.0, *terms)], self._period, lowest, highest)
 
     def _in_time(self, state: JointState, goal: Goal) -> JointPath | None:
         """Return the path to the goal, if it can be there at the end of the period."""
@@ -176,10 +179,9 @@ class JointPlanner:
 
     def _followed(self, state: JointState, goal: Goal, caught: Goal) -> JointPath | None:
         """Return the path that follows the trajectory just calculated for one period."""
-        followed = [s for s in _segments(self._trajectory) if s.start < self._period - _ROUNDING]
+        followed = _segments(self._trajectory, self._period - _ROUNDING)
         if self._trajectory.duration < self._period - _ROUNDING:  # it rests there already
-            rest = (caught.position, 0.0, 0.0, 0.0, 0.0, 0.0)
-            followed.append(Segment(self._trajectory.duration, rest))
+            followed.append(resting(caught.position, self._trajectory.duration))
         extrema = self._trajectory.position_extrema[0]
         if self._is_detour(state, caught, extrema.min, extrema.max):
             return None
@@ -232,41 +234,36 @@ class JointPlanner:
         if arrives:
             at_end = JointState(goal.position, goal.velocity, goal.acceleration)
         else:
-            at_end = JointPath(tuple(followed), period, lowest, highest).at(period)
+            at_end = state_at(followed[-1], period)
         # how fast it gets before the acceleration is taken back
         fastest = at_end.velocity + (
             0.5 * at_end.acceleration * abs(at_end.acceleration) / self.bounds.jerk
         )
         if abs(fastest) > (1.0 + _RELATIVE) * self.bounds.velocity:
             return None
-        stop = self._stop(at_end)
+        stop = self._stop(at_end, period)
         path = JointPath(
-            (*followed, *(Segment(period + start, terms) for start, terms in stop.segments)),
-            period + stop.end,
+            (*followed, *stop.segments),
+            stop.end,
             min(lowest, stop.lowest),
             max(highest, stop.highest),
         )
         return path if self._is_inside(path, state) else None
 
-    def _stop(self, state: JointState) -> JointPath:
-        """Return the quickest stop: the deceleration is built up, kept, and taken back."""
-        p, v, a = state
-        if abs(v) <= _AT_REST and a == 0.0:
-            return JointPath.resting(p)
-        jerk = self.bounds.jerk
-        # Where taking back the acceleration alone would lead decides which way to accelerate.
-        sign = -1.0 if v + 0.5 * a * abs(a) / jerk > 0.0 else 1.0
-        peak = math.sqrt(max(0.5 * a * a - sign * v * jerk, 0.0))
-        hold = 0.0
-        if peak > self.bounds.acceleration:
-            hold = (peak * peak / self.bounds.acceleration - self.bounds.acceleration) / jerk
-            peak = self.bounds.acceleration
-        stretches = (
-            (max((peak - sign * a) / jerk, 0.0), sign * jerk),
-            (hold, 0.0),
-            (peak / jerk, -sign * jerk),
-        )
-        return _jerks(state, stretches)
+    def _stop_from(self, state: JointState) -> JointPath:
+        """Return `_stop` of the state that plans begin at, which is asked for again and again."""
+        if self._stopped is None or self._stopped[0] is not state:
+            self._stopped = state, self._stop(state)
+        return self._stopped[1]
+
+    def _stop(self, state: JointState, start: float = 0.0) -> JointPath:
+        """Return the quickest stop: the deceleration is built up, kept, and taken back.
+
+        It begins at ``start`` (s).
+        """
+        bounds = self.bounds
+        segments, lowest, highest = _stop(*state, bounds.acceleration, bounds.jerk, start)
+        return JointPath(segments, segments[-1][0], lowest, highest)
 
     def _calculate(self, state: JointState, goal: Goal, shortest: float) -> bool:
         """Calculate the trajectory to ``goal`` that takes ``shortest`` s if it can, or longer."""
@@ -298,35 +295,52 @@ class JointPlanner:
         near, far = sorted((state.position, goal.position))
         if lowest >= near - _ROUNDING and highest <= far + _ROUNDING:
             return False
-        stop = self._stop(state)
+        stop = self._stop_from(state)
         return lowest < min(near, stop.lowest) - _ROUNDING or (
             highest > max(far, stop.highest) + _ROUNDING
         )
 
 
-def _jerks(state: JointState, stretches: Sequence[tuple[float, float]]) -> JointPath:
-    """Return the path of constant jerks, each a duration (s) and a jerk, that ends at rest."""
-    p, v, a = state
-    lowest = highest = p
-    start = 0.0
-    segments = []
-    for duration, jerk in stretches:
-        if duration > 0.0:
-            segments.append(Segment(start, (p, v, 0.5 * a, jerk / 6.0, 0.0, 0.0)))
-            start += duration
-            # control points of a Bézier curve: it stays between them
-            first = p + duration * v / 3.0
-            second = p + duration * (2.0 * v / 3.0 + duration * a / 6.0)
-            p += duration * (v + duration * (0.5 * a + duration * jerk / 6.0))
-            v += duration * (a + 0.5 * duration * jerk)
-            a += duration * jerk
-            lowest, highest = min(lowest, first, second, p), max(highest, first, second, p)
-    segments.append(Segment(start, (p, 0.0, 0.0, 0.0, 0.0, 0.0)))
-    return JointPath(tuple(segments), start, lowest, highest)
+@inlined
+def _ramp(start, p, v, a, duration, jerk):  # type: ignore[no-untyped-def]
+    """Return a stretch of constant jerk as a segment, the state after it, and position bounds."""
+    # control points of a Bézier curve: it stays between them
+    first = p + duration * v / 3.0
+    second = p + duration * (2.0 * v / 3.0 + duration * a / 6.0)
+    last = p + duration * (v + duration * (0.5 * a + duration * jerk / 6.0))
+    after = last, v + duration * (a + 0.5 * duration * jerk), a + duration * jerk
+    bounds = min(p, first, second, last), max(p, first, second, last)
+    return (start, p, v, 0.5 * a, jerk / 6.0, 0.0, 0.0), after, bounds
 
 
-def _segments(trajectory: Trajectory) -> list[Segment]:
-    """Return the stretches of constant jerk that a trajectory of one joint consists of."""
+@compiled(
+    types.Tuple((types.UniTuple(types.UniTuple(_number, 7), 4), _number, _number))(*[_number] * 6)
+)
+def _stop(
+    p: float, v: float, a: float, most: float, jerk: float, start: float
+) -> tuple[tuple[Segment, ...], float, float]:
+    """Return the quickest stop from a state: segments from ``start`` s on, and position bounds.
+
+    The deceleration is built up, kept at ``most`` for a while where need be, and taken back.
+    """
+    # Where taking back the acceleration alone would lead decides which way to accelerate.
+    sign = -1.0 if v + 0.5 * a * abs(a) / jerk > 0.0 else 1.0
+    peak, build, hold = 0.0, 0.0, 0.0
+    if abs(v) > _AT_REST or a != 0.0:
+        peak = math.sqrt(max(0.5 * a * a - sign * v * jerk, 0.0))
+        if peak > most:
+            hold, peak = (peak * peak / most - most) / jerk, most
+        build = max((peak - sign * a) / jerk, 0.0)
+    one, (p1, v1, a1), (low1, high1) = _ramp(start, p, v, a, build, sign * jerk)
+    two, (p2, v2, a2), (low2, high2) = _ramp(start + build, p1, v1, a1, hold, 0.0)
+    back = start + build + hold
+    three, (p3, _, _), (low3, high3) = _ramp(back, p2, v2, a2, peak / jerk, -sign * jerk)
+    rest = (back + peak / jerk, p3, 0.0, 0.0, 0.0, 0.0, 0.0)
+    return (one, two, three, rest), min(low1, low2, low3), max(high1, high2, high3)
+
+
+def _segments(trajectory: Trajectory, until: float) -> list[Segment]:
+    """Return the stretches of constant jerk, from 0 ``until`` s, of one joint's trajectory."""
     profile = trajectory.profiles[0][0]
     segments: list[Segment] = []
     start = 0.0
@@ -335,24 +349,19 @@ def _segments(trajectory: Trajectory) -> list[Segment]:
         positions, velocities, accelerations, jerks = parts.p, parts.v, parts.a, parts.j
         for i, duration in enumerate(parts.t):
             if duration > 0.0:
-                terms = (
-                    positions[i],
-                    velocities[i],
-                    0.5 * accelerations[i],
-                    jerks[i] / 6.0,
-                    0.0,
-                    0.0,
-                )
-                segments.append(Segment(start, terms))
+                half, sixth = 0.5 * accelerations[i], jerks[i] / 6.0
+                segments.append((start, positions[i], velocities[i], half, sixth, 0.0, 0.0))
                 start += duration
+                if start >= until:
+                    return segments
     return segments
 
 
 def _hull(segments: Sequence[Segment], end: float) -> tuple[float, float]:
     """Return bounds of the positions on cubic segments up to ``end`` (s), quicker than `_range`."""
     lowest, highest = math.inf, -math.inf
-    for index, (start, (p, v, half, sixth, *_)) in enumerate(segments):
-        duration = (segments[index + 1].start if index + 1 < len(segments) else end) - start
+    for index, (start, p, v, half, sixth, *_) in enumerate(segments):
+        duration = (segments[index + 1][0] if index + 1 < len(segments) else end) - start
         # control points of a Bézier curve: it stays between them
         first = p + duration * v / 3.0
         second = p + duration * (2.0 * v + duration * half) / 3.0
@@ -365,8 +374,8 @@ def _hull(segments: Sequence[Segment], end: float) -> tuple[float, float]:
 def _range(segments: Sequence[Segment], end: float) -> tuple[float, float]:
     """Return the lowest and the highest position on cubic segments up to ``end`` (s)."""
     positions = []
-    for index, (start, (p, v, half, sixth, *_)) in enumerate(segments):
-        duration = (segments[index + 1].start if index + 1 < len(segments) else end) - start
+    for index, (start, p, v, half, sixth, *_) in enumerate(segments):
+        duration = (segments[index + 1][0] if index + 1 < len(segments) else end) - start
         turns = [t for t in _roots(3.0 * sixth, 2.0 * half, v) if 0.0 < t < duration]
         positions += [((sixth * t + half) * t + v) * t + p for t in (0.0, duration, *turns)]
     return min(positions), max(positions)
@@ -381,31 +390,23 @@ def _roots(a: float, b: float, c: float) -> list[float]:
     return [top / bottom for top, bottom in ((q, a), (c, q)) if bottom != 0.0]
 
 
-def _quintic(state: JointState, goal: Goal, period: float) -> tuple[float, ...]:
-    """Return the polynomial from a state to a goal in ``period`` s."""
-    p, v, a = state
-    way = goal.position - (p + v * period + 0.5 * a * period**2)
-    change = (goal.velocity - (v + a * period)) * period
-    bend = (goal.acceleration - a) * period**2
-    return (
-        p,
-        v,
-        0.5 * a,
-        (10.0 * way - 4.0 * change + 0.5 * bend) / period**3,
-        (-15.0 * way + 7.0 * change - bend) / period**4,
-        (6.0 * way - 3.0 * change + 0.5 * bend) / period**5,
-    )
+@compiled(types.Tuple((types.UniTuple(_number, 6), types.UniTuple(_number, 3)))(*[_number] * 7))
+def _smooth(
+    p: float, v: float, a: float, to: float, speed: float, change: float, t: float
+) -> tuple[tuple[float, float, float, float, float, float], tuple[float, float, float]]:
+    """Return the polynomial from one state to another in ``t`` s, and bounds of what it asks for.
 
-
-def _peaks(terms: tuple[float, ...], period: float) -> tuple[float, float, float]:
-    """Return bounds of a polynomial's absolute velocity, acceleration and jerk over a period.
-
-    They are the greatest of the derivatives' Bernstein coefficients: never less than the true
-    peaks, and little more.
+    These are of its absolute velocity, acceleration and jerk: the greatest of the derivatives'
+    Bernstein coefficients, never less than the true peaks, and little more.
     """
-    _, c1, c2, c3, c4, c5 = terms
-    t = period
-    v0, v1, v2, v3, v4 = c1, 2.0 * c2 * t, 3.0 * c3 * t**2, 4.0 * c4 * t**3, 5.0 * c5 * t**4
+    way = to - (p + v * t + 0.5 * a * t**2)
+    faster = (speed - (v + a * t)) * t
+    bend = (change - a) * t**2
+    c2 = 0.5 * a
+    c3 = (10.0 * way - 4.0 * faster + 0.5 * bend) / t**3
+    c4 = (-15.0 * way + 7.0 * faster - bend) / t**4
+    c5 = (6.0 * way - 3.0 * faster + 0.5 * bend) / t**5
+    v0, v1, v2, v3, v4 = v, 2.0 * c2 * t, 3.0 * c3 * t**2, 4.0 * c4 * t**3, 5.0 * c5 * t**4
     velocity = max(
         abs(v0),
         abs(v0 + v1 / 4.0),
@@ -422,4 +423,4 @@ def _peaks(terms: tuple[float, ...], period: float) -> tuple[float, float, float
     )
     j0, j1, j2 = 6.0 * c3, 24.0 * c4 * t, 60.0 * c5 * t**2
     jerk = max(abs(j0), abs(j0 + 0.5 * j1), abs(j0 + j1 + j2))
-    return velocity, acceleration, jerk
+    return (p, v, c2, c3, c4, c5), (velocity, acceleration, jerk)

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from rl_robot.robots.description import Gripper
-from rl_robot.safety.constraints import Sweep, SweepConstraint
+from rl_robot.safety.constraints import SweepConstraint
 from rl_robot.safety.filter import Intervention
 from rl_robot.safety.geometry import Geometry
+from rl_robot.safety.sweep import Sweep
 
 Array = npt.NDArray[np.float64]
 
@@ -84,7 +85,7 @@ class Room:
         parts = (self._clear - room) / self._clear
         lacking = {name: part for name, part in zip(self._names, parts, strict=True) if part > 0.0}
         if self._geometry is not None:
-            sweep = Sweep(self._geometry, positions[None], np.zeros((1, len(positions))))
+            sweep = Sweep(self._geometry, positions[None], np.zeros(len(positions)), 1.0)
             for constraint in self._constraints:
                 short = -constraint.look(sweep).room
                 if short > 0.0:

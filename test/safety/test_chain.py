@@ -114,12 +114,11 @@ def promises(name: str, path: np.ndarray) -> dict[str, np.ndarray]:
     """Return for each sample (K, n) the room that it leaves to each constraint, (K,)."""
     place = geometry(name)
     rooms: dict[str, list[float]] = {"workspace": [], "self_collision": [], "obstacles": []}
-    tools = []
+    tools = place.poses(place.coordinates(path)).tools
     for positions in path:
         place.place(positions)
-        tools.append(place.tool_position())
         for constraint, kind in (("self_collision", "self"), ("obstacles", "obstacles")):
-            nearest = min(place.distances(kind, range(len(place.bounds(kind)))))
+            nearest = min(place.distances(kind))
             rooms[constraint].append(nearest - ASKED[constraint]["distance"])
     space = ASKED["workspace"]
     inside = np.hstack([np.subtract(tools, space["lower"]), np.subtract(space["upper"], tools)])

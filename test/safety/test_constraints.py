@@ -1,11 +1,12 @@
 """Each constraint by itself: what it promises, against the plainest way to compute it."""
 
 from functools import cache
-from itertools import permutations
+from itertools import pairwise, permutations
+from typing import NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from rl_robot.robots.description import Joint, load_robot
@@ -20,16 +21,17 @@ from rl_robot.safety.constraints import (
     Obstacles,
     PositionLimits,
     SelfCollision,
-    Sweep,
     ToolSpeed,
     VelocityLimits,
     Workspace,
 )
 from rl_robot.safety.geometry import FAR, Box, Geometry
 from rl_robot.safety.planner import Goal
+from rl_robot.safety.sweep import Sweep
 
 ROBOTS = ("arm", "arm7")
 SAME = 1e-9  # m or m/s
+INTERVAL = 0.01  # s
 MEASURED = 1e-6  # m, to which distances are computed
 FINGERS = frozenset({"left_finger_link", "right_finger_link"})
 BOXES = {
@@ -53,8 +55,37 @@ def joints(draw: st.DrawFn) -> Joint:
     return Joint("joint", lower, upper, draw(SIZES), draw(SIZES), draw(SIZES), 1.0)
 
 
+class Drawn(NamedTuple):
+    """A motion of a robot: samples (K, n), and the velocities (n,) that it begins with."""
+
+    name: str
+    path: np.ndarray
+    velocities: np.ndarray
+
+    @property
+    def sweep(self) -> Sweep:
+        return Sweep(geometry(self.name), self.path, self.velocities, INTERVAL)
+
+    def tools(self, path: np.ndarray) -> np.ndarray:
+        place = geometry(self.name)
+        return place.poses(place.coordinates(path)).tools
+
+    def distances(self, kind: str, path: np.ndarray) -> np.ndarray:
+        """Return the distances of all pairs in each sample, (K, P)."""
+        table = []
+        for positions in path:
+            geometry(self.name).place(positions)
+            table.append(geometry(self.name).distances(kind))
+        return np.array(table)
+
+    def moved(self, kind: str) -> np.ndarray:
+        """Return how far each pair can have moved up to each sample, (K, P)."""
+        moved: np.ndarray = self.sweep.turned @ geometry(self.name).reaches[kind].T
+        return moved
+
+
 @st.composite
-def sweeps(draw: st.DrawFn) -> tuple[str, Sweep]:
+def motions(draw: st.DrawFn) -> Drawn:
     """Draw a motion from anywhere, with jumps of all sizes; some joints may stand."""
     name = draw(st.sampled_from(ROBOTS))
     robot = load_robot(name)
@@ -65,8 +96,14 @@ def sweeps(draw: st.DrawFn) -> tuple[str, Sweep]:
         size=(count, len(robot.joints))
     )
     path = random.uniform(robot.lower, robot.upper) + np.cumsum(size * rates, axis=0)
-    path = np.clip(path, robot.lower, robot.upper)
-    return name, Sweep(geometry(name), path, random.normal(size=path.shape))
+    return Drawn(name, np.clip(path, robot.lower, robot.upper), random.normal(size=len(path[0])))
+
+
+def between(path: np.ndarray, parts: int) -> np.ndarray:
+    """Return samples and points on the straight lines between them."""
+    shares = np.arange(parts)[:, None] / parts
+    lines = [start + shares * (end - start) for start, end in pairwise(path)]
+    return np.vstack([*lines, path[-1:]])
 
 
 # --- limits of single joints -----------------------------------------------------------------
@@ -151,87 +188,103 @@ def test_the_room_of_a_force_that_nobody_measures_is_all_of_it() -> None:
 # --- the whole robot -------------------------------------------------------------------------
 
 
+CLEARANCES = st.sampled_from([SelfCollision, Obstacles])
+
+
 @settings(max_examples=150)
-@given(sweeps(), st.floats(0.001, 0.1), st.sampled_from([SelfCollision, Obstacles]))
-def test_clearance_is_judged_as_if_every_pair_was_looked_at_in_every_sample(
-    drawn: tuple[str, Sweep], distance: float, kind: type[SelfCollision] | type[Obstacles]
+@given(motions(), st.floats(0.001, 0.1), CLEARANCES)
+def test_what_comes_closer_at_a_sample_than_allowed_breaks_a_clearance(
+    drawn: Drawn, distance: float, kind: type[SelfCollision] | type[Obstacles]
 ) -> None:
     """No pair may come closer than the distance, or than it was at the start."""
-    name, sweep = drawn
-    finding = kind(distance).look(sweep)
-    pairs = range(len(geometry(name).bounds(kind.kind)))
-    table = []
-    for positions in sweep.positions:
-        geometry(name).place(positions)
-        table.append(geometry(name).distances(kind.kind, pairs))
-    distances = np.array(table)
+    finding = kind(distance).look(drawn.sweep)
+    distances = drawn.distances(kind.kind, drawn.path)
     short = np.minimum(distance + CLEARANCE_RESERVE, distances[0]) - distances
-    if finding.broken:
-        assert short.max() > 0.0
-        assert finding.where in {geometry(name).name(kind.kind, pair) for pair in pairs}
-        assert finding.room < CLEARANCE_RESERVE
-    else:
-        assert short.max() <= MEASURED
+    if short.max() > MEASURED:
+        assert finding.broken
+    if not finding.broken:
         assert finding.room >= distances.min() - distance - SAME or finding.room > 0.0
 
 
-@settings(max_examples=100)
-@given(sweeps())
-def test_no_shape_moves_further_than_the_bounds_say(drawn: tuple[str, Sweep]) -> None:
-    name, sweep = drawn
-    for kind in ("self", "obstacles"):
-        geometry(name).place(sweep.positions[0])
-        bounds = geometry(name).bounds(kind)
-        pairs = range(len(bounds))
-        before = np.array(geometry(name).distances(kind, pairs))
-        moved = sweep.moved(geometry(name).reaches[kind])[:, -1]
-        geometry(name).place(sweep.positions[-1])
-        after = np.array(geometry(name).distances(kind, pairs))
-        apart = before > 0.0  # inside each other, depth is no distance
-        assert (np.minimum(bounds, FAR) <= before + SAME)[apart].all()
-        apart &= after > 0.0
-        assert (np.abs(after - before) <= moved + MEASURED)[apart].all()
+@settings(max_examples=150)
+@given(motions(), st.floats(0.001, 0.1), CLEARANCES)
+def test_a_clearance_that_is_not_broken_holds_all_along_the_straight_lines(
+    drawn: Drawn, distance: float, kind: type[SelfCollision] | type[Obstacles]
+) -> None:
+    assume(not kind(distance).look(drawn.sweep).broken)
+    distances = drawn.distances(kind.kind, between(drawn.path, 8))
+    apart = (distances > 0.0).all(axis=0)  # inside each other, depth is no distance
+    least = np.minimum(distance, distances[0] - 0.5 * CLEARANCE_RESERVE)
+    assert (distances >= least - MEASURED)[:, apart].all()
 
 
 @settings(max_examples=150)
-@given(sweeps(), st.tuples(*[st.floats(-0.5, 0.5)] * 3), st.tuples(*[st.floats(0.1, 1.0)] * 3))
-def test_the_workspace_is_judged_as_if_every_sample_was_looked_at(
-    drawn: tuple[str, Sweep], lower: tuple[float, ...], size: tuple[float, ...]
+@given(motions(), st.floats(0.001, 0.1), CLEARANCES)
+def test_a_clearance_is_broken_only_where_some_pair_may_be_too_close(
+    drawn: Drawn, distance: float, kind: type[SelfCollision] | type[Obstacles]
 ) -> None:
-    """From outside one side, the tool must not leave by another, nor go further out."""
-    name, sweep = drawn
-    box = Workspace(lower, tuple(np.add(lower, size)))  # type: ignore[arg-type]
-    finding = box.look(sweep)
-    tools = []
-    for positions in sweep.positions:
-        geometry(name).place(positions)
-        tools.append(geometry(name).tool_position())
-    rooms = np.hstack([np.subtract(tools, box.lower), np.subtract(box.upper, tools)])
-    outside = np.maximum(-rooms, 0.0)
-    further = (outside - outside[0]).max()
-    assert finding.broken == (further > SAME) or further == pytest.approx(SAME, rel=1e-3)
-    if not finding.broken:
-        assert finding.room >= rooms.min() - SAME
-        assert (finding.room < 0.0) == (rooms.min() < 0.0)
+    finding = kind(distance).look(drawn.sweep)
+    assume(finding.broken)
+    distances, moved = drawn.distances(kind.kind, drawn.path), drawn.moved(kind.kind)
+    at_samples = np.minimum(distance + CLEARANCE_RESERVE, distances[0] - SAME) - distances
+    least = np.minimum(distance, distances[0] - 0.5 * CLEARANCE_RESERVE)
+    lines = least - 0.5 * (distances[1:] + distances[:-1] - np.diff(moved, axis=0))
+    suspects = np.vstack([at_samples, lines]).max(axis=0) > -MEASURED
+    place = geometry(drawn.name)
+    assert finding.where in {place.name(kind.kind, int(pair)) for pair in suspects.nonzero()[0]}
+    assert finding.room < CLEARANCE_RESERVE
 
 
 @settings(max_examples=100)
-@given(sweeps(), st.floats(0.05, 3.0))
-def test_the_tool_is_never_faster_than_allowed_or_at_the_start(
-    drawn: tuple[str, Sweep], limit: float
+@given(motions(), st.sampled_from(["self", "obstacles"]))
+def test_no_shape_moves_further_than_the_bounds_say(drawn: Drawn, kind: str) -> None:
+    distances, moved = drawn.distances(kind, drawn.path), drawn.moved(kind)
+    apart = (distances[1:] > 0.0) & (distances[:-1] > 0.0)
+    changes = np.abs(np.diff(distances, axis=0))
+    assert (changes <= np.diff(moved, axis=0) + MEASURED)[apart].all()
+
+
+@settings(max_examples=150)
+@given(motions(), st.tuples(*[st.floats(-0.5, 0.5)] * 3), st.tuples(*[st.floats(0.1, 1.0)] * 3))
+def test_the_workspace_is_judged_in_every_sample(
+    drawn: Drawn, lower: tuple[float, ...], size: tuple[float, ...]
 ) -> None:
-    name, sweep = drawn
-    finding = ToolSpeed(limit).look(sweep)
-    speeds = []
-    for positions, velocities in zip(sweep.positions, sweep.velocities, strict=True):
-        geometry(name).place(positions)
-        speeds.append(geometry(name).tool_speed(velocities))
+    """From outside one side, the tool must not leave by another, nor go further out."""
+    box = Workspace(lower, tuple(np.add(lower, size)))  # type: ignore[arg-type]
+    finding = box.look(drawn.sweep)
+    tools = drawn.tools(drawn.path)
+    rooms = np.hstack([tools - box.lower, box.upper - tools])
+    outside = np.maximum(-rooms, 0.0)
+    further = (outside - outside[0]).max()
+    assert finding.broken == (further > SAME) or further == pytest.approx(SAME, rel=1e-3)
+    assert finding.room == pytest.approx(rooms.min())
+
+
+@settings(max_examples=100)
+@given(motions(), st.floats(0.05, 3.0))
+def test_the_tool_is_never_faster_than_allowed_or_at_the_start(drawn: Drawn, limit: float) -> None:
+    finding = ToolSpeed(limit).look(drawn.sweep)
+    speeds = np.linalg.norm(np.diff(drawn.tools(drawn.path), axis=0), axis=1) / INTERVAL
+    geometry(drawn.name).place(drawn.path[0])
+    at_first = geometry(drawn.name).tool_speed(drawn.velocities)
+    fastest = max(speeds.max(), at_first)
+    assert finding.room == pytest.approx(limit - fastest)
     if finding.broken:
-        assert max(speeds) > speeds[0]
-        assert max(speeds) > 0.9 * limit
+        assert fastest > max(0.9 * limit, at_first)
     else:
-        assert max(speeds) <= max(limit, speeds[0]) + 2 * SAME
-        assert finding.room > 0.0 or speeds[0] > 0.9 * limit
+        assert fastest <= max(limit, at_first) + 2 * SAME
+
+
+def test_a_motion_of_one_sample_is_a_place() -> None:
+    for name in ROBOTS:
+        robot = load_robot(name)
+        place = Drawn(name, robot.home_positions[None], np.zeros(len(robot.joints)))
+        for kind in (SelfCollision, Obstacles):
+            finding = kind(0.005).look(place.sweep)
+            nearest = place.distances(kind.kind, place.path).min()
+            assert not finding.broken
+            assert 0.0 < finding.room <= FAR
+            assert finding.room <= nearest
 
 
 @pytest.mark.parametrize("name", ROBOTS)
@@ -242,8 +295,8 @@ def test_the_tools_speed_is_that_of_its_position(name: str) -> None:
         velocities = random.normal(size=len(positions))
         places = []
         for moment in (-1e-6, 1e-6):
-            geometry(name).place(positions + moment * velocities)
-            places.append(geometry(name).tool_position())
+            coordinates = geometry(name).coordinates((positions + moment * velocities)[None])
+            places.append(geometry(name).poses(coordinates).tools[0])
         geometry(name).place(positions)
         speed = np.linalg.norm(places[1] - places[0]) / 2e-6
         assert geometry(name).tool_speed(velocities) == pytest.approx(speed, rel=1e-5)
