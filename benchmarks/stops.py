@@ -171,7 +171,6 @@ class Rig:
         hit_at = time.time_ns()
         if hit == "SIGKILL":
             process.kill()
-            self._start(victim)  # it takes longer to come up than the robot may to stop
         else:
             os.kill(process.pid, signal.SIGSTOP)
         by_stamp = before.stamp_ns + hit_at - before.published_ns
@@ -187,6 +186,8 @@ class Rig:
         silence = self._silence()
         if hit == "SIGSTOP":
             os.kill(process.pid, signal.SIGCONT)
+        else:
+            self._start(victim)
         self._wait_until_moving()
         self._spin(AFTERWARDS)
         return Trial(

@@ -91,11 +91,11 @@ class Geometry:
             "self": _table(self._self_pairs(shapes, ignored)),
             "obstacles": _table([(g, box) for g in moving for box in self._obstacles]),
         }
-        radii, boxes = self._model.geom_rbound, self._model.geom_aabb
+        radii, extents = self._model.geom_rbound, self._model.geom_aabb
         for kind, table in self._pairs.items():
             larger_last = radii[table].argsort(axis=1)
             self._pairs[kind] = np.take_along_axis(table, larger_last, axis=1)
-        self._extents = radii.copy(), boxes.reshape(-1, 6).copy()
+        self._extents = radii.copy(), extents.reshape(-1, 6).copy()
         #: by kind, (P, n): how far each joint can move what a pair consists of; m per rad or m
         self.reaches = {kind: self._pair_reaches(kind) for kind in self._pairs}
         #: (n,): the same for the tool

@@ -306,6 +306,8 @@ def _prepare_robot(spec: mujoco.MjSpec, robot: Robot, scene: Scene) -> None:
         if joint.name in commanded:
             joint.range = [commanded[joint.name].lower, commanded[joint.name].upper]
             joint.limited = mujoco.mjtLimited.mjLIMITED_TRUE
+            # as stiff as the physics step allows: a mechanical stop
+            joint.solref_limit = [2.0 * spec.option.timestep, 1.0]
 
 
 def _joint_inertias(model: mujoco.MjModel, robot: Robot) -> dict[str, float]:

@@ -35,7 +35,7 @@ def test_it_learns_to_reach_quicker_than_its_demonstrator(reach):
     learner = make_learner("sac", reach.task, reach.robot, seed=0, **QUICK)
     training = Training(reach, learner, [d.transitions for d in demonstrations])
     training.update(500)
-    training.explore(800, updates_per_step=2.0)
+    training.explore(1600, updates_per_step=2.0)
     learned = run_episodes(reach, learner.policy(1), "test", range(20))
     shown = run_episodes(reach, demonstrator, "test", range(20))
     assert np.mean([result.success for result in learned]) >= 0.9
