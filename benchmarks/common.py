@@ -74,12 +74,16 @@ def report(
 def own_domain(*, real_time: bool = False) -> Iterator[None]:
     """Give this process and its children a ROS domain of their own and the bare runner's settings.
 
+    The children find the benchmarks' own tasks and policies.
+
     Raises:
         UserError: every domain of this machine is in use.
     """
     outside = {name: value for name, value in os.environ.items() if name != "ROS_DOMAIN_ID"}
     environment, domain = bare_environment(outside, real_time=real_time)
-    os.environ.update(environment)
+    here = str(Path(__file__).parent)
+    path = os.pathsep.join(filter(None, [here, environment.get("PYTHONPATH")]))
+    os.environ.update(environment | {"PYTHONPATH": path})
     try:
         yield
     finally:

@@ -135,12 +135,10 @@ class Rig:
         self._samples.append(Sample(info["source_timestamp"], state.stamp_ns, velocities))
 
     def _start(self, name: str) -> None:
-        here = str(Path(__file__).parent)  # the nodes load task and policy from there
-        path = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
         self._processes[name] = NodeProcess(
             node_command(self._specs[name]),
             self._folder / f"{name}.log",
-            {**os.environ, "PYTHONPATH": path},
+            os.environ,
             show_output=False,
         )
 
