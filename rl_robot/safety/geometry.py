@@ -98,8 +98,6 @@ class Geometry:
         self._extents = radii.copy(), extents.reshape(-1, 6).copy()
         #: by kind, (P, n): how far each joint can move what a pair consists of; m per rad or m
         self.reaches = {kind: self._pair_reaches(kind) for kind in self._pairs}
-        #: (n,): the same for the tool
-        self.tool_reach = np.array(self._by_joint(self._chain_reaches(self._tool, 0.0).items()))
 
     def coordinates(self, positions: Array) -> Array:
         """Return MuJoCo's coordinates (K, nq) for joints at ``positions`` (K, n)."""
