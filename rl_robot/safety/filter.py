@@ -342,8 +342,11 @@ class SafetyFilter:
     def _slowed(self, path: Path, times: Array, samples: _Samples) -> _Plan:
         """Return a motion between ``path``, with its samples, and the stop that was planned.
 
-        Or that stop, where this would break something as well.
+        Or that stop, where this would break something as well, or might lead out of limits again
+        that a joint came from outside of.
         """
+        if not all(map(JointPlanner.is_permitted, self._planners, samples.positions[0].tolist())):
+            return self._as_planned()
         stop = self._left()
         slowed = _Samples(
             *(
@@ -451,7 +454,7 @@ class SafetyFilter:
             return findings, None
         positions = samples.positions.copy()  # drivers go straight from sample to sample
         positions[1::2] = 0.5 * (positions[:-1:2] + positions[2::2])
-        sweep = Sweep(self._geometry, positions, samples.velocities[0], 0.5 * self.interval)
+        sweep = Sweep(self._geometry, positions, 0.5 * self.interval)
         for constraint in self._constraints:
             finding = constraint.look(sweep)
             findings[constraint.name] = finding

@@ -1,6 +1,5 @@
 """How far the robot's parts are from each other and from what stands around it."""
 
-import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -36,7 +35,7 @@ class Poses(NamedTuple):
 
 
 class Geometry:
-    """Distances and tool velocities of a robot, by MuJoCo on its URDF's collision shapes.
+    """Where a robot's parts are and how far apart, by MuJoCo on its URDF's collision shapes.
 
     Positions are (n,), in the robot's joint order.
     """
@@ -72,12 +71,9 @@ class Geometry:
         self._model = compile_model(spec, robot)
         self._data = mujoco.MjData(self._model)
         self._joint_ids = [self._model.joint(name).id for name in robot.joint_names]
-        self._dofs = np.array([self._model.joint(n).dofadr[0] for n in robot.joint_names])
         self._mimics = _mimics(self._model)
         self._offset, self._spread = self._coordinates()
         self._tool = self._model.body(robot.tool_frame).id
-        self._jacobian = np.zeros((3, self._model.nv))
-        self._rates = np.zeros(self._model.nv)
         # views of what MuJoCo computes, for it costs time to ask for them
         self._qpos = self._data.qpos
         self._centres_now, self._turns_now = self._data.geom_xpos, self._data.geom_xmat
@@ -175,14 +171,6 @@ class Geometry:
     def name(self, kind: str, index: int) -> str:
         """Return the names of what a pair consists of."""
         return "-".join(self._name(geom) for geom in self._pairs[kind][index].tolist())
-
-    def tool_speed(self, velocities: Array) -> float:
-        """Return the tool's speed in m/s at joint velocities (n,)."""
-        mujoco.mj_comPos(self._model, self._data)
-        mujoco.mj_jacBody(self._model, self._data, self._jacobian, None, self._tool)
-        self._rates[self._dofs] = velocities
-        x, y, z = (self._jacobian @ self._rates).tolist()
-        return math.sqrt(x * x + y * y + z * z)
 
     def _name(self, geom: int) -> str:
         if geom in self._obstacles:

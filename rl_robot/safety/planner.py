@@ -127,6 +127,8 @@ class JointPlanner:
         return abs(goal.position - coasting) <= most
 
     def _smoothly(self, state: JointState, goal: Goal) -> JointPath | None:
+        if not self.is_permitted(state.position):
+            return None  # in again the quickest way, whose turning points are known exactly
         terms, (velocity, acceleration, jerk) = _smooth(*state, *goal, self._period)
         bounds = self.bounds
         if velocity > bounds.velocity or acceleration > bounds.acceleration or jerk > bounds.jerk:
@@ -282,10 +284,28 @@ class JointPlanner:
             return False
 
     def _is_inside(self, path: JointPath, state: JointState) -> bool:
-        """Whether the path stays inside the position limits, or goes no further outside."""
+        """Whether the path stays inside the position limits.
+
+        Or, from outside, goes no further out, and not out again once it came in.
+        """
         lower = min(self._lower, state.position) - self._tolerance
         upper = max(self._upper, state.position) + self._tolerance
-        return path.lowest >= lower and path.highest <= upper
+        if not (path.lowest >= lower and path.highest <= upper):
+            return False
+        return self.is_permitted(state.position) or self._comes_in(path)
+
+    def is_permitted(self, position: float) -> bool:
+        """Whether a position is inside the position limits."""
+        lower, upper = self._lower - self._tolerance, self._upper + self._tolerance
+        return lower <= position <= upper
+
+    def _comes_in(self, path: JointPath) -> bool:
+        came_in = False
+        for position in _turning_points(path.segments, path.end):
+            if came_in and not self.is_permitted(position):
+                return False
+            came_in = came_in or self.is_permitted(position)
+        return True
 
     def _is_detour(self, state: JointState, goal: Goal, lowest: float, highest: float) -> bool:
         """Whether a way leads beyond its ends, and beyond where braking would lead.
@@ -373,12 +393,18 @@ def _hull(segments: Sequence[Segment], end: float) -> tuple[float, float]:
 
 def _range(segments: Sequence[Segment], end: float) -> tuple[float, float]:
     """Return the lowest and the highest position on cubic segments up to ``end`` (s)."""
+    positions = _turning_points(segments, end)
+    return min(positions), max(positions)
+
+
+def _turning_points(segments: Sequence[Segment], end: float) -> list[float]:
+    """Return the positions where cubic segments up to ``end`` (s) begin, turn and end, in order."""
     positions = []
     for index, (start, p, v, half, sixth, *_) in enumerate(segments):
         duration = (segments[index + 1][0] if index + 1 < len(segments) else end) - start
-        turns = [t for t in _roots(3.0 * sixth, 2.0 * half, v) if 0.0 < t < duration]
-        positions += [((sixth * t + half) * t + v) * t + p for t in (0.0, duration, *turns)]
-    return min(positions), max(positions)
+        turns = sorted(t for t in _roots(3.0 * sixth, 2.0 * half, v) if 0.0 < t < duration)
+        positions += [((sixth * t + half) * t + v) * t + p for t in (0.0, *turns, duration)]
+    return positions
 
 
 def _roots(a: float, b: float, c: float) -> list[float]:

@@ -18,19 +18,10 @@ class Sweep:
         poses: where tool and shapes are at each sample.
     """
 
-    def __init__(
-        self, geometry: Geometry, positions: Array, velocities: Array, interval: float
-    ) -> None:
-        """Look at samples (K, n) of a motion; at the first, the present, it has ``velocities``."""
+    def __init__(self, geometry: Geometry, positions: Array, interval: float) -> None:
+        """Look at samples (K, n) of a motion, ``interval`` s apart."""
         self.geometry = geometry
         self.interval = interval
         self.turned = np.zeros_like(positions)
         np.cumsum(np.abs(positions[1:] - positions[:-1]), axis=0, out=self.turned[1:])
-        self._first = positions[0], velocities
         self.poses = geometry.poses(geometry.coordinates(positions))
-
-    def tool_speed_at_first(self) -> float:
-        """Return the tool's present speed, m/s."""
-        positions, velocities = self._first
-        self.geometry.place(positions)
-        return self.geometry.tool_speed(velocities)

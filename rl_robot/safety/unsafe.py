@@ -85,7 +85,7 @@ class Room:
         parts = (self._clear - room) / self._clear
         lacking = {name: part for name, part in zip(self._names, parts, strict=True) if part > 0.0}
         if self._geometry is not None:
-            sweep = Sweep(self._geometry, positions[None], np.zeros(len(positions)), 1.0)
+            sweep = Sweep(self._geometry, positions[None], 1.0)
             for constraint in self._constraints:
                 short = -constraint.look(sweep).room
                 if short > 0.0:

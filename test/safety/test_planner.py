@@ -92,3 +92,27 @@ def test_a_turning_point_with_next_to_no_jerk_is_not_overlooked() -> None:
     end = -2.775196615577049, 0.34700028185605064, 11.061889349929244
     path = planner.reach(state, planner.permitted(Goal(*end)))
     assert path is None or dense(path)[:, 0].min() >= -2.78
+
+
+@settings(max_examples=300)
+@given(bounds(), st.floats(1e-6, 1.0), st.lists(st.tuples(ODD, ODD), min_size=1, max_size=5))
+def test_from_outside_the_limits_a_joint_comes_in_and_stays_in(
+    limits: Bounds, aside: float, goals: list[tuple[float, float]]
+) -> None:
+    planner = JointPlanner(limits, PERIOD)
+    middle, half = 0.5 * (limits.lower + limits.upper), 0.5 * (limits.upper - limits.lower)
+    path = JointPath.resting(limits.lower - aside)
+    positions = []
+    for where, speed in goals:
+        goal = planner.permitted(Goal(middle + half * where, limits.velocity * speed))
+        state = path.at(PERIOD if positions else 0.0)
+        found = planner.reach(state, goal) or planner.brake(state)
+        if found is None:  # it stops as planned
+            break
+        path = found
+        positions += [path.at(float(time)).position for time in np.linspace(0.0, PERIOD, 60)]
+    positions += [path.at(PERIOD + float(t)).position for t in np.linspace(0.0, path.end, 200)]
+    outside = limits.lower - np.array(positions)
+    came_in = np.maximum.accumulate(outside <= 1e-9)
+    assert (outside[came_in] <= 1e-8).all()
+    assert outside.max() <= aside + 1e-9
