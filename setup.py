@@ -63,6 +63,7 @@ setup(
     zip_safe=False,
     install_requires=[
         "gymnasium",
+        "llvmlite",
         "matplotlib",
         "mcap",
         "mujoco",

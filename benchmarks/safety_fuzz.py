@@ -444,7 +444,7 @@ def table(result: Result) -> str:
         "",
         f"Excess is relative to the limit (position: to the range; workspace: m); {RELATIVE:g} is "
         "tolerated,",
-        "of distances that began too close a micrometre,",
+        "of distances that began too close a micrometre, of a workspace left at first 0.1 mm,",
         f"and on top what rounding of the samples can do, at most {rounding} of the limit.",
         "",
         f"{'processor time, command':24}{'p50':>10}{'p99':>10}{'max':>10}",

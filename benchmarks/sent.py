@@ -21,6 +21,7 @@ Array = NDArray[np.float64]
 
 RELATIVE = 1e-6  # what may be exceeded, of a limit
 FINEST = 1e-6  # m: how exactly distances of shapes are known
+BESIDE = 1e-4  # m
 CLOSEST = 1e-3  # s: samples closer together than that say nothing about accelerations
 _SAME_TIME = 1e-9  # s
 _ULPS = 4.0  # rounding of one sample: some operations on numbers as large as the sample
@@ -310,8 +311,13 @@ class Whole:
         if not tools:
             return
         rooms = self._room(np.array(tools))
-        further = float((-rooms - self._outside).max())
-        findings.look("workspace", further, where, broken=int(further > FINEST))
+        further = -rooms - self._outside
+        # From outside a side, it may go as much further as smooth motion is beside its chords, for
+        # it is followed from there where a command comes before its period is over.
+        tolerated = np.where(self._outside > 0.0, BESIDE, FINEST)
+        findings.look(
+            "workspace", float(further.max()), where, broken=int((further > tolerated).any())
+        )
 
     def _check_speed(self, speed: float, findings: Findings, where: str) -> None:
         limit = self._around.tool_speed

@@ -13,6 +13,7 @@ from rl_robot.errors import UserError
 from rl_robot.robots.description import Robot
 from rl_robot.robots.section import Section, list_names
 from rl_robot.safety.constraints import (
+    CLEARANCE_RESERVE,
     AccelerationLimits,
     GripperForce,
     JerkLimits,
@@ -26,7 +27,7 @@ from rl_robot.safety.constraints import (
     Workspace,
 )
 from rl_robot.safety.filter import SafetyFilter
-from rl_robot.safety.geometry import Box, Geometry
+from rl_robot.safety.geometry import FAR, Box, Geometry
 from rl_robot.safety.recovery import Gentleness, Recovery
 from rl_robot.safety.unsafe import Clearance, Contact, Room, Slip, Stuck
 
@@ -241,11 +242,18 @@ def _tool_speed(options: Section) -> ToolSpeed:
 
 
 def _self_collision(options: Section) -> SelfCollision:
-    return SelfCollision(options.positive("distance"))
+    return SelfCollision(_distance(options))
 
 
 def _obstacles(options: Section) -> Obstacles:
-    return Obstacles(options.positive("distance"))
+    return Obstacles(_distance(options))
+
+
+def _distance(options: Section) -> float:
+    distance = options.positive("distance")
+    if distance + CLEARANCE_RESERVE >= FAR:
+        raise options.error(f"distance is {distance:g}, it must be below {FAR - CLEARANCE_RESERVE}")
+    return distance
 
 
 _SWEEPS: dict[str, Callable[[Section], SweepConstraint]] = {

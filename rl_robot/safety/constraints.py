@@ -21,9 +21,11 @@ Array = npt.NDArray[np.float64]
 
 # Where a limit is switched off, planning still needs a number.
 UNBOUNDED = Bounds(-1e6, 1e6, 1e3, 1e5, 1e7)
-_ROUNDING = 1e-9  # m or m/s
+_ROUNDING, _FINE = 1e-9, 1e-6  # m
 #: m kept at the samples on top of a distance
 CLEARANCE_RESERVE = 0.001
+#: m kept to the sides of the workspace at the places that are looked at
+WORKSPACE_RESERVE = 0.0005
 _SIDES = tuple(f"tool {sign}{axis}" for sign in "-+" for axis in "xyz")  # of the workspace
 _TOOL_RESERVE = 0.95
 
@@ -128,7 +130,8 @@ class Finding(NamedTuple):
     """How much room a motion leaves to a constraint.
 
     Attributes:
-        room: smallest distance to the limit in the constraint's unit, negative beyond it.
+        room: smallest distance to the limit in the constraint's unit, negative beyond it. There may
+            be more where less did not have to be ruled out.
         where: what is closest.
         broken: whether it is beyond the limit, and not only as far as it was at the start.
     """
@@ -188,7 +191,8 @@ class Obstacles(_Clearance):
 class Workspace:
     """Keeps the tool inside a box, ``lower`` to ``upper`` (3,), m in the base frame.
 
-    From outside a side, the tool may come back but go no further.
+    A little inside it at the places that are looked at. From outside a side, the tool may come back
+    but go no further, to a micrometre.
     """
 
     name: ClassVar[str] = "workspace"
@@ -199,10 +203,12 @@ class Workspace:
         """See `SweepConstraint`."""
         tools = sweep.poses.tools
         rooms = np.hstack([tools - self.lower, self.upper - tools])
-        allowed = np.minimum(0.0, rooms[0] - _ROUNDING)
+        between = np.minimum(rooms[:-1], rooms[1:]) - sweep.tool_bulges()[:, None]
         nearest = int(rooms.argmin())
         room, where = float(rooms.flat[nearest]), _SIDES[nearest % len(_SIDES)]
-        return Finding(room, where, bool((rooms < allowed).any()))
+        broken = (rooms < np.minimum(WORKSPACE_RESERVE, rooms[0] - _ROUNDING)).any()
+        broken |= (between < np.minimum(0.0, rooms[0] - _FINE)).any()
+        return Finding(room, where, bool(broken))
 
 
 @dataclass(frozen=True)
@@ -219,9 +225,9 @@ class ToolSpeed:
     def look(self, sweep: Sweep) -> Finding:
         """See `SweepConstraint`."""
         ways = np.diff(sweep.poses.tools[::2], axis=0)
-        means = np.sqrt(np.einsum("ij,ij->i", ways, ways)) / (2.0 * sweep.interval)
+        means = np.sqrt(np.einsum("ij,ij->i", ways, ways)) / sweep.interval
         growth = 0.5 * np.diff(means)
         peaks = np.concatenate([means[1:] + growth, means[:-1] - growth])
-        mean, peak = float(means.max()), float(peaks.max(initial=0.0))
+        mean, peak = float(means.max(initial=0.0)), float(peaks.max(initial=0.0))
         broken = mean > _TOOL_RESERVE * self.limit or peak > self.limit
         return Finding(self.limit - max(mean, peak), "tool", broken)

@@ -3,8 +3,8 @@
 What is sent are samples, one per sub-step, of a path that is twice differentiable in every joint
 (`path.py`). The promise is about that path, from any state that ``reset`` accepts and for any
 command whatever: position, velocity, acceleration and jerk of each joint stay within their limits
-at every instant, the constraints of the whole robot hold at every sample, and nothing that is not
-finite is ever sent.
+at every instant; distances hold along the straight lines between samples, the other constraints of
+the whole robot at samples and half-way; and nothing that is not finite is ever sent.
 
 The method: nothing is sent that was not checked together with the stop that follows it. So there is
 always a safe way on, whatever comes next: the stop of the motion sent last.
@@ -41,9 +41,10 @@ Array = npt.NDArray[np.float64]
 
 JOINT_LIMITS = (PositionLimits(), VelocityLimits(), AccelerationLimits(), JerkLimits())
 
-# Part of a motion that is tried where all of it would break a constraint of the whole robot, before
-# the robot is stopped. Period by period, it gets slower towards what it must not touch.
-_SLOWED = 0.4
+# Parts of a motion that are tried where all of it would break a constraint of the whole robot,
+# before the robot is stopped. Period by period, it gets slower towards what it must not touch; the
+# small part is for motion so close to it that only slow motion is known to be clear.
+_SLOWED = (0.4, 0.06)
 # A goal that is missed by less was reached, rad or m.
 _REACHED = 1e-8
 _RELATIVE = 1e-9
@@ -82,6 +83,7 @@ class SafeMotion:
         margins: "<constraint>/<joint>" for the limits of joints, otherwise "<constraint>" ->
             smallest distance to the limit within the period, and for the whole robot until it
             could have stopped. SI units; negative only where the robot was measured beyond a limit.
+            Of distances what is known: there may be more, where nothing had to be known better.
     """
 
     motion: Motion
@@ -98,25 +100,22 @@ class State(NamedTuple):
 
 
 class _Samples(NamedTuple):
-    """Positions and velocities (K, n) on a path."""
+    """Positions and velocities (K, n) on a path, as sent, from the present until it rests."""
 
     positions: Array
     velocities: Array
 
-    def sent(self) -> "_Samples":
-        """Return the samples that are sent, of twice as many that are looked at."""
-        return _Samples(self.positions[::2], self.velocities[::2])
-
 
 class _Plan(NamedTuple):
-    """A path that keeps all constraints, its samples as sent, and what was found.
+    """A path that keeps all constraints, its samples, and what was found.
 
-    The samples begin at the present, and go on until it rests.
+    ``quickest``: whether it stops as quickly as it can after its first period.
     """
 
     path: Path
     samples: _Samples
     findings: dict[str, Finding]
+    quickest: bool = True
 
 
 class SafetyFilter:
@@ -176,8 +175,6 @@ class SafetyFilter:
             b.velocity / b.acceleration + 4.0 * b.acceleration / b.jerk for b in self.limits
         )
         self._grid = self.interval * np.arange(np.ceil((period + longest) / self.interval) + 2.0)
-        # Looked at twice as often as sent: between samples, speed and closeness may peak.
-        self._fine = 0.5 * self.interval * np.arange(2.0 * len(self._grid) - 1.0)
         # where the jerk jumps at the end of the period, what comes before it counts
         self._changing = np.array([0.0, *self._times[:-1], (1.0 - 1e-9) * period])
         self._margin_names = tuple(
@@ -232,7 +229,8 @@ class SafetyFilter:
                 planner.brake(JointState(float(position), outward, 0.0))
                 or JointPath.resting(float(position))
             )
-        self._plan, self._before = self._sampled(Path.of(paths), {}), None
+        path = Path.of(paths)
+        self._plan, self._before = _Plan(path, self._samples(path, path.end), {}), None
         self._at, self._sent = 0.0, False
 
     def measure(self, positions: Array, efforts: Array) -> None:
@@ -282,7 +280,7 @@ class SafetyFilter:
         Its times go on after that period; it has no points where all joints are at rest. A driver
         that gets it together with the period, and then nothing more, stops within limits by itself.
         """
-        path, samples, _ = self._going()
+        path, samples = self._going()[:2]
         count = max(int(np.ceil((path.end - self._at) / self.interval - 1e-6)), 0)
         ahead = self.interval * np.arange(1, count + 1, dtype=np.float64)
         if self._at == self.period:
@@ -330,34 +328,36 @@ class SafetyFilter:
             return self._halt(states), refused
         goals, interventions = self._permitted(self._asked(motion, states), states)
         path = Path.of(self._paths(states, goals))
-        times = self._looked_at(max(path.end, self._going().path.end - self._at))
-        samples = _Samples(*path.sample(times))
-        interventions += self._missed(states, goals, samples.positions[2 * self._substeps])
+        samples = self._samples(path, max(path.end, self._going().path.end - self._at))
+        interventions += self._missed(states, goals, samples.positions[self._substeps])
         findings, broken = self._look(samples)
         if broken is None:
-            return _Plan(path, samples.sent(), findings), tuple(interventions)
+            return _Plan(path, samples, findings), tuple(interventions)
         interventions.append(broken)
-        return self._slowed(path, times, samples), tuple(interventions)
+        return self._slowed(path, samples), tuple(interventions)
 
-    def _slowed(self, path: Path, times: Array, samples: _Samples) -> _Plan:
+    def _slowed(self, path: Path, samples: _Samples) -> _Plan:
         """Return a motion between ``path``, with its samples, and the stop that was planned.
 
         Or that stop, where this would break something as well, or might lead out of limits again
         that a joint came from outside of.
         """
-        if not all(map(JointPlanner.is_permitted, self._planners, samples.positions[0].tolist())):
+        present = zip(self._planners, samples.positions[0].tolist(), strict=True)
+        if not all(planner.is_permitted(position) for planner, position in present):
             return self._as_planned()
         stop = self._left()
-        slowed = _Samples(
-            *(
-                _SLOWED * there + (1.0 - _SLOWED) * here
-                for there, here in zip(samples, stop.sample(times), strict=True)
+        stopping = self._samples(stop, self.interval * (len(samples.positions) - 1))
+        for share in _SLOWED:
+            slowed = _Samples(
+                *(
+                    share * there + (1.0 - share) * here
+                    for there, here in zip(samples, stopping, strict=True)
+                )
             )
-        )
-        findings, broken = self._look(slowed)
-        if broken is not None:
-            return self._as_planned()
-        return _Plan(path.blend(stop, _SLOWED), slowed.sent(), findings)
+            findings, broken = self._look(slowed)
+            if broken is None:
+                return _Plan(path.blend(stop, share), slowed, findings, quickest=False)
+        return self._as_planned()
 
     def _asked(self, motion: Motion, states: Sequence[JointState]) -> list[Goal]:
         """Return where the motion is at the end of the period, how fast, and how accelerating."""
@@ -423,38 +423,30 @@ class SafetyFilter:
 
     def _halt(self, states: Sequence[JointState]) -> _Plan:
         """Return the stop at once or, should that break something, the one planned before."""
-        if self._at >= self.period - _SAME_TIME and self._going().findings:
+        going = self._going()
+        if self._at >= self.period - _SAME_TIME and going.findings and going.quickest:
             return self._as_planned()  # by now that is the stop at once
         path = Path.of([self._stop(index, state) for index, state in enumerate(states)])
-        samples = _Samples(*path.sample(self._looked_at(path.end)))
+        samples = self._samples(path, path.end)
         findings, broken = self._look(samples)
-        return _Plan(path, samples.sent(), findings) if broken is None else self._as_planned()
+        return _Plan(path, samples, findings) if broken is None else self._as_planned()
 
     def _as_planned(self) -> _Plan:
         """Return what is left of the motion sent last, its stop: that was checked with it."""
-        return self._sampled(self._left(), self._going().findings)
+        path, going = self._left(), self._going()
+        return _Plan(path, self._samples(path, path.end), going.findings, going.quickest)
 
-    def _sampled(self, path: Path, findings: dict[str, Finding]) -> _Plan:
-        """Return the plan of a path that needs no look."""
-        samples = path.sample(self._grid[: self._count(path.end) + 1])
-        return _Plan(path, _Samples(*samples), findings)
-
-    def _looked_at(self, end: float) -> Array:
-        """Return the times (K,), in s, at which a path is looked at that rests from ``end`` on."""
-        return self._fine[: 2 * self._count(end) + 1]
-
-    def _count(self, end: float) -> int:
-        """Return the number of samples after the present until a path rests."""
-        return max(self._substeps, int(np.ceil(end / self.interval - 1e-6)))
+    def _samples(self, path: Path, end: float) -> _Samples:
+        """Return the samples of a path up to ``end`` (s), or of one period at least."""
+        count = max(self._substeps, int(np.ceil(end / self.interval - 1e-6)))
+        return _Samples(*path.sample(self._grid[: count + 1]))
 
     def _look(self, samples: _Samples) -> tuple[dict[str, Finding], Intervention | None]:
         """Return what the constraints say of a motion, up to the first that it breaks."""
         findings: dict[str, Finding] = {}
         if self._geometry is None:
             return findings, None
-        positions = samples.positions.copy()  # drivers go straight from sample to sample
-        positions[1::2] = 0.5 * (positions[:-1:2] + positions[2::2])
-        sweep = Sweep(self._geometry, positions, 0.5 * self.interval)
+        sweep = Sweep(self._geometry, samples.positions, self.interval)
         for constraint in self._constraints:
             finding = constraint.look(sweep)
             findings[constraint.name] = finding

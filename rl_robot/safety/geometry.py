@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import mujoco
 import numpy as np
@@ -94,6 +94,16 @@ class Geometry:
         self._extents = radii.copy(), extents.reshape(-1, 6).copy()
         #: by kind, (P, n): how far each joint can move what a pair consists of; m per rad or m
         self.reaches = {kind: self._pair_reaches(kind) for kind in self._pairs}
+        #: (n,): the same for the tool
+        self.tool_reach = np.array(self._by_joint(self._chain_reaches(self._tool, 0.0).items()))
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied: a copy would speak of the original's model.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError("a Geometry can't be copied or pickled: make another one")
 
     def coordinates(self, positions: Array) -> Array:
         """Return MuJoCo's coordinates (K, nq) for joints at ``positions`` (K, n)."""
@@ -248,10 +258,17 @@ class Geometry:
             for joint in range(first, first + int(model.body_jntnum[body])):
                 hinge = model.jnt_type[joint] == mujoco.mjtJoint.mjJNT_HINGE
                 reaches[joint] = far if hinge else 1.0
-                far += 0.0 if hinge else float(np.abs(model.jnt_range[joint]).max())
+                far += 0.0 if hinge else self._furthest(joint)
             far += float(np.linalg.norm(model.body_pos[body]))
             body = int(model.body_parentid[body])
         return reaches
+
+    def _furthest(self, joint: int) -> float:
+        """Return how far from 0 a sliding joint can get, m; one that mimics, by whom it follows."""
+        for follower, leader, constant, factor in self._mimics:
+            if follower == joint:
+                return float(np.abs(constant + factor * self._model.jnt_range[leader]).max())
+        return float(np.abs(self._model.jnt_range[joint]).max())
 
     def _by_joint(self, reaches: Iterable[tuple[int, float]]) -> list[float]:
         """Return reaches by the robot's joints; joints that mimic count for those they follow."""

@@ -43,9 +43,9 @@ class JointPath(NamedTuple):
     highest: float
 
     @classmethod
-    def resting(cls, position: float, start: float = 0.0) -> "JointPath":
-        """Return the path that stays at ``position`` from ``start`` (s) on."""
-        return cls((resting(position, start),), start, position, position)
+    def resting(cls, position: float) -> "JointPath":
+        """Return the path that stays at ``position``."""
+        return cls((resting(position, 0.0),), 0.0, position, position)
 
     def at(self, time: float) -> JointState:
         """Return the state at ``time`` (s), 0 or later."""
@@ -171,8 +171,8 @@ def _add_from(segment, moment, share, terms):  # type: ignore[no-untyped-def]
 
 @compiled(_STACK(_STACK, _STACK, types.float64))
 def _blend(one: Array, other: Array, share: float) -> Array:
-    """Return the segments of `Path.blend` from 0 on."""
-    joints, most = len(one), one.shape[1] + other.shape[1]
+    """Return the segments of `Path.blend` from 0 on: what lies before has no further part."""
+    joints, most, used = len(one), one.shape[1] + other.shape[1], 0
     result = np.zeros((joints, most, 1 + _TERMS))
     result[:, :, 0] = np.inf
     for j in range(joints):
@@ -183,9 +183,10 @@ def _blend(one: Array, other: Array, share: float) -> Array:
             _add_from(one[j, a], start, share, result[j, count, 1:])
             _add_from(other[j, b], start, 1.0 - share, result[j, count, 1:])
             count += 1
+            used = max(used, count)
             # where the next segment of either begins
             start = min(
                 one[j, a + 1, 0] if a + 1 < one.shape[1] else np.inf,
                 other[j, b + 1, 0] if b + 1 < other.shape[1] else np.inf,
             )
-    return result
+    return result[:, :used].copy()

@@ -296,8 +296,7 @@ class JointPlanner:
 
     def is_permitted(self, position: float) -> bool:
         """Whether a position is inside the position limits."""
-        lower, upper = self._lower - self._tolerance, self._upper + self._tolerance
-        return lower <= position <= upper
+        return self.bounds.lower <= position <= self.bounds.upper
 
     def _comes_in(self, path: JointPath) -> bool:
         came_in = False

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rl_robot.errors import UserError
 from rl_robot.robots.cartesian import CartesianAction, Motion
 from rl_robot.robots.description import Robot, load_robot
+from rl_robot.robots.kinematics import Kinematics
 from rl_robot.safety.chain import CONSTRAINTS, make_filter, parse_off
 from rl_robot.safety.constraints import (
     Obstacles,
@@ -23,6 +24,8 @@ from rl_robot.safety.constraints import (
 )
 from rl_robot.safety.filter import SafetyFilter
 from rl_robot.safety.geometry import Box, Geometry
+from rl_robot.safety.path import JointState
+from rl_robot.safety.planner import JointPlanner
 
 ROBOTS = ("arm", "arm7")
 PERIOD = 0.1
@@ -406,3 +409,36 @@ def test_what_is_switched_off_is_named_by_its_name() -> None:
     assert parse_off(" tool_speed, obstacles,") == ("tool_speed", "obstacles")
     with pytest.raises(UserError, match="'speed': no such constraint; there are position"):
         parse_off("speed")
+
+
+@pytest.mark.parametrize("name", ROBOTS)
+@pytest.mark.parametrize("speed", [0.2, 0.4, 1.0])
+def test_near_the_table_fast_motion_is_slowed_and_not_refused(name: str, speed: float) -> None:
+    """Straight along it, the distance does not change."""
+    described = load_robot(name)
+    safety = make_filter(described, period=PERIOD)
+    low = Kinematics(described).solve_ik((0.4, 0.0, 0.02), 0.0)
+    safety.reset(np.append(low, described.home["gripper"]))
+    begin = safety.state.positions
+    action = CartesianAction(described, max_speed=speed)
+    for _ in range(10):
+        safety.step(action.to_motion(safety.state.positions, np.array([0.0, 1.0, 0.0, 0.0, 1.0])))
+    assert abs(safety.state.positions - begin)[0] > 0.05
+
+
+def test_a_halt_after_a_slowed_motion_is_the_quickest_stop() -> None:
+    random, safety = np.random.default_rng(0), at_home("arm")
+    late = []
+    for _ in range(400):
+        push = tool_action("arm").to_motion(safety.state.positions, random.uniform(-1.0, 1.0, 5))
+        held = {item.kind for item in safety.step(push).interventions} & set(WHOLE)
+        if held and np.abs(safety.state.velocities).max() > 0.05:
+            quickest = 0.0
+            for bounds, state in zip(safety.limits, zip(*safety.state, strict=True), strict=True):
+                stop = JointPlanner(bounds, PERIOD).brake(JointState(*map(float, state)))
+                quickest = max(quickest, stop.end if stop else 0.0)
+            safety.step(None)
+            late.append(len(safety.tail().times) * PERIOD / 5 > max(quickest - PERIOD, 0.0) + 0.02)
+    assert len(late) > 20
+    # where the quickest stop itself would break something, it stops as planned
+    assert np.mean(late) < 0.1
