@@ -12,8 +12,10 @@ from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from numba import types
 
 from rl_robot.robots.description import Joint
+from rl_robot.safety.compiled import compiled
 from rl_robot.safety.planner import Bounds, Goal
 from rl_robot.safety.sweep import Sweep
 
@@ -22,6 +24,7 @@ Array = npt.NDArray[np.float64]
 # Where a limit is switched off, planning still needs a number.
 UNBOUNDED = Bounds(-1e6, 1e6, 1e3, 1e5, 1e7)
 _ROUNDING, _FINE = 1e-9, 1e-6  # m
+_ROW, _TABLE = types.float64[::1], types.float64[:, ::1]
 #: m kept at the samples on top of a distance
 CLEARANCE_RESERVE = 0.001
 #: m kept to the sides of the workspace at the places that are looked at
@@ -201,14 +204,32 @@ class Workspace:
 
     def look(self, sweep: Sweep) -> Finding:
         """See `SweepConstraint`."""
-        tools = sweep.poses.tools
-        rooms = np.hstack([tools - self.lower, self.upper - tools])
-        between = np.minimum(rooms[:-1], rooms[1:]) - sweep.tool_bulges()[:, None]
-        nearest = int(rooms.argmin())
-        room, where = float(rooms.flat[nearest]), _SIDES[nearest % len(_SIDES)]
-        broken = (rooms < np.minimum(WORKSPACE_RESERVE, rooms[0] - _ROUNDING)).any()
-        broken |= (between < np.minimum(0.0, rooms[0] - _FINE)).any()
-        return Finding(room, where, bool(broken))
+        corners = np.array([self.lower, self.upper])
+        room, side, broken = _inspect_sides(sweep.poses.tools, corners, sweep.tool_bulges())
+        return Finding(room, _SIDES[side], broken)
+
+
+@compiled(types.Tuple((types.float64, types.int64, types.boolean))(_TABLE, _TABLE, _ROW))
+def _inspect_sides(tools: Array, corners: Array, bulges: Array) -> tuple[float, int, bool]:
+    """Return the least room of the tool at (K, 3) in a workspace, to which side, and if it breaks.
+
+    Between two places it is up to ``bulges`` (K - 1,) m beside the straight line.
+    """
+    least, nearest, broken = np.inf, 0, False
+    for side in range(6):
+        corner, axis = side // 3, side % 3
+        sign = 1.0 if corner == 0 else -1.0
+        first = before = sign * (tools[0, axis] - corners[corner, axis])
+        at_places, between = min(WORKSPACE_RESERVE, first - _ROUNDING), min(0.0, first - _FINE)
+        for k in range(len(tools)):
+            room = sign * (tools[k, axis] - corners[corner, axis])
+            broken |= room < at_places
+            if k > 0:
+                broken |= min(before, room) - bulges[k - 1] < between
+            if room < least:
+                least, nearest = room, side
+            before = room
+    return least, nearest, broken
 
 
 @dataclass(frozen=True)
@@ -224,10 +245,27 @@ class ToolSpeed:
 
     def look(self, sweep: Sweep) -> Finding:
         """See `SweepConstraint`."""
-        ways = np.diff(sweep.poses.tools[::2], axis=0)
-        means = np.sqrt(np.einsum("ij,ij->i", ways, ways)) / sweep.interval
-        growth = 0.5 * np.diff(means)
-        peaks = np.concatenate([means[1:] + growth, means[:-1] - growth])
-        mean, peak = float(means.max(initial=0.0)), float(peaks.max(initial=0.0))
+        mean, peak = _fastest(sweep.poses.tools, sweep.interval)
         broken = mean > _TOOL_RESERVE * self.limit or peak > self.limit
         return Finding(self.limit - max(mean, peak), "tool", broken)
+
+
+@compiled(types.UniTuple(types.float64, 2)(_TABLE, types.float64))
+def _fastest(tools: Array, interval: float) -> tuple[float, float]:
+    """Return a tool's greatest mean speed from sample to sample, and the peak at one, m/s.
+
+    Every second of ``tools`` (K, 3) is at a sample.
+    """
+    means = np.zeros(len(tools) // 2)
+    for k in range(len(means)):
+        square = 0.0
+        for axis in range(3):
+            square += (tools[2 * k + 2, axis] - tools[2 * k, axis]) ** 2
+        means[k] = np.sqrt(square) / interval
+    mean = peak = 0.0
+    for k in range(len(means)):
+        mean = max(mean, means[k])
+        if k > 0:
+            growth = 0.5 * (means[k] - means[k - 1])
+            peak = max(peak, means[k] + growth, means[k - 1] - growth)
+    return mean, peak
