@@ -204,7 +204,7 @@ class Workspace:
 
     def look(self, sweep: Sweep) -> Finding:
         """See `SweepConstraint`."""
-        corners = np.array([self.lower, self.upper])
+        corners = np.array([self.lower, self.upper], dtype=np.float64)
         room, side, broken = _inspect_sides(sweep.poses.tools, corners, sweep.tool_bulges())
         return Finding(room, _SIDES[side], broken)
 

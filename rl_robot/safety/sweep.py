@@ -28,7 +28,7 @@ class Sweep:
         """Look at samples (K, n) of a motion, ``interval`` s apart."""
         self.geometry = geometry
         self.interval = interval
-        places, self.turned = _go_through(positions)
+        places, self.turned = _go_through(np.array(positions, dtype=np.float64, order="C"))
         self.poses = geometry.poses(geometry.coordinates(places))
 
     def tool_bulges(self) -> Array:
