@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 
 RELATIVE = 1e-6  # what may be exceeded, of a limit
 FINEST = 1e-6  # m: how exactly distances of shapes are known
-BESIDE = 1e-4  # m
+BESIDE = 1e-4  # m that the tool may be beside its chords
 CLOSEST = 1e-3  # s: samples closer together than that say nothing about accelerations
 _SAME_TIME = 1e-9  # s
 _ULPS = 4.0  # rounding of one sample: some operations on numbers as large as the sample
