@@ -264,7 +264,7 @@ class JointPlanner:
         It begins at ``start`` (s).
         """
         bounds = self.bounds
-        segments, lowest, highest = _stop(*state, bounds.acceleration, bounds.jerk, start)
+        segments, lowest, highest = _quickest_stop(*state, bounds.acceleration, bounds.jerk, start)
         return JointPath(segments, segments[-1][0], lowest, highest)
 
     def _calculate(self, state: JointState, goal: Goal, shortest: float) -> bool:
@@ -335,7 +335,7 @@ def _ramp(start, p, v, a, duration, jerk):  # type: ignore[no-untyped-def]
 @compiled(
     types.Tuple((types.UniTuple(types.UniTuple(_number, 7), 4), _number, _number))(*[_number] * 6)
 )
-def _stop(
+def _quickest_stop(
     p: float, v: float, a: float, most: float, jerk: float, start: float
 ) -> tuple[tuple[Segment, ...], float, float]:
     """Return the quickest stop from a state: segments from ``start`` s on, and position bounds.

@@ -190,13 +190,19 @@ def test_the_room_of_a_force_that_nobody_measures_is_all_of_it() -> None:
 # --- the whole robot -------------------------------------------------------------------------
 
 
-CLEARANCES = st.sampled_from([SelfCollision, Obstacles])
+Kind = type[SelfCollision] | type[Obstacles]
+for_any_clearance = given(
+    motions(), st.floats(0.001, 0.1), st.sampled_from([SelfCollision, Obstacles])
+)
+for_any_workspace = given(
+    motions(), st.tuples(*[st.floats(-0.5, 0.5)] * 3), st.tuples(*[st.floats(0.1, 1.0)] * 3)
+)
 
 
 @settings(max_examples=150)
-@given(motions(), st.floats(0.001, 0.1), CLEARANCES)
+@for_any_clearance
 def test_what_comes_closer_at_a_sample_than_allowed_breaks_a_clearance(
-    drawn: Drawn, distance: float, kind: type[SelfCollision] | type[Obstacles]
+    drawn: Drawn, distance: float, kind: Kind
 ) -> None:
     """No pair may come closer than the distance, or than it was at the start."""
     finding = kind(distance).look(drawn.sweep)
@@ -209,9 +215,9 @@ def test_what_comes_closer_at_a_sample_than_allowed_breaks_a_clearance(
 
 
 @settings(max_examples=150)
-@given(motions(), st.floats(0.001, 0.1), CLEARANCES)
+@for_any_clearance
 def test_a_clearance_that_is_not_broken_holds_all_along_the_straight_lines(
-    drawn: Drawn, distance: float, kind: type[SelfCollision] | type[Obstacles]
+    drawn: Drawn, distance: float, kind: Kind
 ) -> None:
     assume(not kind(distance).look(drawn.sweep).broken)
     distances = drawn.distances(kind.kind, between(drawn.path, 8))
@@ -221,9 +227,9 @@ def test_a_clearance_that_is_not_broken_holds_all_along_the_straight_lines(
 
 
 @settings(max_examples=150)
-@given(motions(), st.floats(0.001, 0.1), CLEARANCES)
+@for_any_clearance
 def test_a_clearance_is_broken_only_where_some_pair_may_be_too_close(
-    drawn: Drawn, distance: float, kind: type[SelfCollision] | type[Obstacles]
+    drawn: Drawn, distance: float, kind: Kind
 ) -> None:
     finding = kind(distance).look(drawn.sweep)
     assume(finding.broken)
@@ -248,7 +254,7 @@ def test_no_shape_moves_further_than_the_bounds_say(drawn: Drawn, kind: str) -> 
 
 
 @settings(max_examples=150)
-@given(motions(), st.tuples(*[st.floats(-0.5, 0.5)] * 3), st.tuples(*[st.floats(0.1, 1.0)] * 3))
+@for_any_workspace
 def test_the_workspace_is_judged_at_every_place(
     drawn: Drawn, lower: tuple[float, ...], size: tuple[float, ...]
 ) -> None:
@@ -263,7 +269,7 @@ def test_the_workspace_is_judged_at_every_place(
 
 
 @settings(max_examples=150)
-@given(motions(), st.tuples(*[st.floats(-0.5, 0.5)] * 3), st.tuples(*[st.floats(0.1, 1.0)] * 3))
+@for_any_workspace
 def test_a_workspace_that_is_not_broken_holds_all_along_the_straight_lines(
     drawn: Drawn, lower: tuple[float, ...], size: tuple[float, ...]
 ) -> None:
