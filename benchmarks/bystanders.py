@@ -26,10 +26,10 @@ from mcap.stream_reader import StreamReader
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
+from rl_robot.bags import BagReader
+from rl_robot.bags.stamps import header_frame
 from rl_robot.errors import UserError
-from rl_robot.experience.bags import BagReader
 from rl_robot.experience.runs import RunFolder
-from rl_robot.experience.stamps import header_frame
 from rl_robot.ros import topics
 from rl_robot.ros.messages import stamp_ns, status_values
 from rl_robot.supervision.session import BROKEN, ENDED, RUNNING, Episode

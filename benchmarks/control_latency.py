@@ -36,8 +36,8 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
+from rl_robot.bags.stamps import header_frame, header_stamp_ns
 from rl_robot.errors import UserError
-from rl_robot.experience.stamps import header_frame, header_stamp_ns
 from rl_robot.robots.description import load_robot
 from rl_robot.ros import topics
 from rl_robot.ros.messages import status_values

@@ -573,7 +573,7 @@ def _again(value: str) -> list[str]:
 
 def _prepare_replay(values: dict[str, str]) -> dict[str, str]:
     """Open the bag, so that a damaged one is refused before anything starts."""
-    from rl_robot.experience.bags import BagReader
+    from rl_robot.bags import BagReader
 
     reader = BagReader(values["bag"])
     if not _again(values["nodes"]):

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from rl_robot.bags import BagMessage, BagReader, EpisodeMetadata, typestore
+from rl_robot.bags.stamps import header_frame
 from rl_robot.errors import UserError
-from rl_robot.experience.bags import BagMessage, BagReader, EpisodeMetadata, typestore
 from rl_robot.experience.runs import RunFolder
-from rl_robot.experience.stamps import header_frame
 
 BROKEN = "broken"
 SUCCESS = "success"

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rl_robot.bags import BagMessage, BagReader, typestore
 from rl_robot.evaluation.comparison import contestants
 from rl_robot.evaluation.episodes import AnyOutcome, Outcome
 from rl_robot.evaluation.figures import jpeg_data
-from rl_robot.experience.bags import BagMessage, BagReader, typestore
 
 FRAMES = 8
 OUTCOME_WORDS = {

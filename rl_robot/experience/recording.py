@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from rl_robot.experience.stamps import header_stamp_ns
+from rl_robot.bags.stamps import header_stamp_ns
 
 NANOSECONDS = 1_000_000_000
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from rl_robot.bags import BagReader, EpisodeMetadata
 from rl_robot.errors import UserError
-from rl_robot.experience.bags import BagReader, EpisodeMetadata
 
 IMITATION_FILE = "imitation.safetensors"
 LEARNED_FILE = "learned.safetensors"

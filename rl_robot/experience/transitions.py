@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from rl_robot.experience.bags import EpisodeMetadata
+from rl_robot.bags import EpisodeMetadata
 
 Floats = npt.NDArray[np.float32]
 

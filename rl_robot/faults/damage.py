@@ -3,7 +3,7 @@
 import struct
 from random import Random
 
-from rl_robot.experience.stamps import header_stamp_ns
+from rl_robot.bags.stamps import header_stamp_ns
 
 _HEADER = 4  # bytes that say how the rest is written
 _STAMP = slice(_HEADER, _HEADER + 8)  # of a message that begins with one

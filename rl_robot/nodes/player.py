@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 
 from diagnostic_msgs.msg import DiagnosticArray
 
+from rl_robot.bags import BagMessage, BagReader
 from rl_robot.errors import UserError
-from rl_robot.experience.bags import BagMessage, BagReader
 from rl_robot.nodes.recorder import topic_type
 from rl_robot.robots.description import Robot, load_robot
 from rl_robot.ros import topics

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
 
-from rl_robot.experience.bags import EpisodeMetadata, EpisodeWriter, TopicQos
+from rl_robot.bags import EpisodeMetadata, EpisodeWriter, TopicQos
 from rl_robot.experience.recording import EpisodeCut, Record, topic_rules
 from rl_robot.experience.runs import RunFolder
 from rl_robot.robots.description import Robot, load_robot

@@ -14,8 +14,8 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import Image
 
+from rl_robot.bags.stamps import header_stamp_ns
 from rl_robot.experience.alignment import Snapshot, SnapshotAssembler
-from rl_robot.experience.stamps import header_stamp_ns
 from rl_robot.robots.cartesian import Motion
 from rl_robot.robots.description import Robot
 from rl_robot.ros import topics

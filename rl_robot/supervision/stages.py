@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rl_robot.experience.bags import EpisodeMetadata
+from rl_robot.bags import EpisodeMetadata
 from rl_robot.experience.runs import IMITATION_FILE, LEARNED_FILE, milestone_file
 from rl_robot.policies import LEARNED
 from rl_robot.supervision.session import BROKEN, SUCCESS, Done, SessionPlan

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from rl_robot.bags import EpisodeMetadata
 from rl_robot.errors import UserError
-from rl_robot.experience.bags import EpisodeMetadata
 
 DEMONSTRATION = "demonstration"
 EXPLORATION = "exploration"

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from rosbags.serde import SerdeError
 
+from rl_robot.bags import BagMessage, BagReader, EpisodeMetadata, typestore
+from rl_robot.bags.stamps import header_stamp_ns
 from rl_robot.environments.control_loop import ControlLoop
 from rl_robot.errors import UserError
 from rl_robot.experience.alignment import Snapshot, SnapshotAssembler
-from rl_robot.experience.bags import BagMessage, BagReader, EpisodeMetadata, typestore
-from rl_robot.experience.stamps import header_stamp_ns
 from rl_robot.experience.transitions import EpisodeTransitions, Floats
 from rl_robot.robots.cartesian import Motion
 from rl_robot.robots.description import Robot

@@ -22,8 +22,8 @@ from typing import Any
 
 import torch
 
+from rl_robot.bags import BagReader
 from rl_robot.errors import UserError
-from rl_robot.experience.bags import BagReader
 from rl_robot.experience.runs import IMITATION_FILE, LEARNED_FILE, milestone_file
 from rl_robot.experience.transitions import EpisodeTransitions
 from rl_robot.learners import BehaviorCloning, Metrics, make_learner, new_replay, sample

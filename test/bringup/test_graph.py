@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from rl_robot.bags import EpisodeMetadata, EpisodeWriter
 from rl_robot.bringup.graph import (
     Argument,
     Graph,
@@ -13,7 +14,6 @@ from rl_robot.bringup.graph import (
 )
 from rl_robot.bringup.graphs import COLLECT, DEPLOY, MEMBERS, REPLAY, TRAIN, find_graph
 from rl_robot.errors import UserError
-from rl_robot.experience.bags import EpisodeMetadata, EpisodeWriter
 from rl_robot.experience.runs import RunFolder
 from rl_robot.learners import SacConfig
 from rl_robot.resources import resource_path

@@ -11,12 +11,12 @@ import pytest
 import training_session
 from synthetic import metadata, write_episode
 
+from rl_robot.bags import EpisodeWriter
 from rl_robot.bringup.graph import NodeSpec
 from rl_robot.cli import BAD_INPUT, main
 from rl_robot.evaluation.evaluate import evaluate
 from rl_robot.evaluation.statistics import wilson
 from rl_robot.evaluation.tables import Table, as_markdown, as_text, tables
-from rl_robot.experience.bags import EpisodeWriter
 from rl_robot.experience.runs import RunFolder
 from rl_robot.policies import PolicySpec
 from rl_robot.policies.network import NetworkPolicy

@@ -10,11 +10,11 @@ import pytest
 import synthetic
 import training_session
 
+from rl_robot.bags import EpisodeWriter
 from rl_robot.errors import UserError
 from rl_robot.evaluation.report import write_report
 from rl_robot.evaluation.statistics import wilson
 from rl_robot.evaluation.summary import summarize
-from rl_robot.experience.bags import EpisodeWriter
 from rl_robot.experience.runs import RunFolder
 
 OUTCOMES = [

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from rl_robot.experience.bags import EpisodeMetadata, EpisodeWriter, typestore
+from rl_robot.bags import EpisodeMetadata, EpisodeWriter, typestore
 from rl_robot.experience.runs import RunFolder
 
 PERIOD_NS = 100_000_000

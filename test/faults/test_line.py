@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rl_robot.experience.stamps import header_stamp_ns
+from rl_robot.bags.stamps import header_stamp_ns
 from rl_robot.faults.line import FaultyTopic
 from rl_robot.faults.plan import (
     Corrupt,

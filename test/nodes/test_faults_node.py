@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rl_robot.experience.bags import BagReader
+from rl_robot.bags import BagReader
+from rl_robot.bags.stamps import header_stamp_ns
 from rl_robot.experience.runs import RunFolder
-from rl_robot.experience.stamps import header_stamp_ns
 from rl_robot.faults.line import FaultyTopic
 from rl_robot.faults.plan import parse_plan
 from rl_robot.ros import topics

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rl_robot.experience.bags import BagReader
+from rl_robot.bags import BagReader
 from rl_robot.nodes.player import playable
 from rl_robot.nodes.recorder import recorded_topics, topic_type
 from rl_robot.robots.description import load_robot

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from rosbags.highlevel import AnyReader
 
-from rl_robot.experience.bags import BagReader, compare_bags
+from rl_robot.bags import BagReader, compare_bags
 from rl_robot.experience.runs import RunFolder
 
 PATIENCE = 180.0  # s: a bound for a busy machine, not a measure

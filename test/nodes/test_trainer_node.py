@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from rl_robot.bags import BagReader
 from rl_robot.environments.robot_env import RobotEnv
-from rl_robot.experience.bags import BagReader
 from rl_robot.experience.runs import RunFolder
 from rl_robot.policies import PolicySpec
 from rl_robot.policies.network import NetworkPolicy

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rl_robot.experience.bags import BagReader
+from rl_robot.bags import BagReader
 from rl_robot.experience.runs import RunFolder
 from rl_robot.policies import policy_version
 from rl_robot.policies.network import NetworkPolicy

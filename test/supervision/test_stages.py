@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rl_robot.experience.bags import EpisodeMetadata
+from rl_robot.bags import EpisodeMetadata
 from rl_robot.supervision.programme import Programme
 from rl_robot.supervision.session import Done, SessionPlan
 from rl_robot.supervision.stages import Curriculum, Stage, best_validation, done_by_stage

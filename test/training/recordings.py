@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from rl_robot.bags import EpisodeMetadata, EpisodeWriter, typestore
 from rl_robot.environments.robot_env import RobotEnv
-from rl_robot.experience.bags import EpisodeMetadata, EpisodeWriter, typestore
 from rl_robot.policies import load_policy
 from rl_robot.tasks import Start
 from rl_robot.training.trainer import Trainer, TrainingPlan

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recordings import LATENCY_NS, Recording, point, record
 
+from rl_robot.bags import typestore
 from rl_robot.environments.robot_env import RobotEnv
 from rl_robot.errors import UserError
-from rl_robot.experience.bags import typestore
 from rl_robot.experience.transitions import EpisodeTransitions
 from rl_robot.robots.description import load_robot
 from rl_robot.tasks import load_task

@@ -15,15 +15,15 @@ from mcap.stream_reader import StreamReader
 from mcap_ros2.decoder import DecoderFactory
 from rosbags.highlevel import AnyReader
 
-from rl_robot.errors import UserError
-from rl_robot.experience.bags import (
+from rl_robot.bags import (
     BagReader,
     EpisodeMetadata,
     EpisodeWriter,
     TopicQos,
     compare_bags,
 )
-from rl_robot.experience.stamps import header_stamp_ns
+from rl_robot.bags.stamps import header_stamp_ns
+from rl_robot.errors import UserError
 
 STEPS = 8
 
@@ -207,7 +207,7 @@ def test_missing_bag(tmp_path: Path) -> None:
 def test_foreign_bag_has_no_episode(bag: Path, tmp_path: Path) -> None:
     from rosbags.rosbag2 import StoragePlugin, Writer
 
-    from rl_robot.experience.bags import typestore
+    from rl_robot.bags import typestore
 
     with Writer(tmp_path / "foreign", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         topic = writer.add_connection("/clock", synthetic.TYPES["clock"], typestore=typestore())
