@@ -64,6 +64,7 @@ setup(
     install_requires=[
         "gymnasium",
         "llvmlite",
+        "lz4",
         "matplotlib",
         "mcap",
         "mujoco",

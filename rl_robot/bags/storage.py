@@ -1,0 +1,139 @@
+"""Where a bag's messages are kept: one MCAP file, or whatever else rosbag2 writes.
+
+A plain MCAP file is read by our own code. All the rest (sqlite3, several files, files or messages
+compressed by rosbag2) is read by the rosbags package.
+"""
+
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from rosbags.rosbag2 import Reader
+
+from rl_robot.bags.mcap_file import McapFile
+from rl_robot.bags.mcap_records import DamageError, RawMessage
+
+_COMPRESSION_MODE = re.compile(r"^\s*compression_mode:\s*[\"']?(\w+)", re.MULTILINE)
+
+
+class Topic(NamedTuple):
+    """A topic of a bag: its absolute name, its ROS type, and how many messages it has."""
+
+    name: str
+    type: str
+    messages: int
+
+
+class Storage(Protocol):
+    """The messages of a bag. Topics are numbered.
+
+    Attributes:
+        topics: the topics by number.
+        metadata: what the episode says of itself; empty in a bag that we did not record.
+        span: first and last log time, ns; (0, 0) without messages.
+    """
+
+    topics: dict[int, Topic]
+    metadata: dict[str, str]
+    span: tuple[int, int]
+
+    def messages(self, numbers: Collection[int]) -> Iterator[RawMessage]:
+        """The messages of these topics, in the order of their log times.
+
+        Raises:
+            DamageError: something is damaged.
+        """
+
+
+class McapStorage:
+    """One plain MCAP file."""
+
+    def __init__(self, file: Path) -> None:
+        """Open and verify the file.
+
+        Raises:
+            DamageError, OSError: it is damaged, or can't be read.
+        """
+        self._file = mcap = McapFile(file)
+        self.metadata = mcap.metadata
+        counts, *span = mcap.statistics
+        self.span = (span[0], span[1])
+        self.topics = {
+            channel.id: Topic(channel.topic, mcap.type_of(channel), counts.get(channel.id, 0))
+            for channel in mcap.channels.values()
+        }
+
+    def messages(self, numbers: Collection[int]) -> Iterator[RawMessage]:
+        """See `Storage`."""
+        return self._file.messages(numbers)
+
+
+class RosbagsStorage:
+    """Any other bag of rosbag2."""
+
+    def __init__(self, path: Path) -> None:
+        """Open a bag's folder, or a file of its own; raises as `McapStorage`."""
+        self._path = path
+        with self._opened() as reader:
+            self.metadata = {str(k): str(v) for k, v in _custom(reader).items()}
+            self.span = (reader.start_time, reader.end_time - 1) if reader.message_count else (0, 0)
+            self.topics = {
+                number: Topic(connection.topic, connection.msgtype, connection.msgcount)
+                for number, connection in enumerate(reader.connections)
+            }
+
+    def messages(self, numbers: Collection[int]) -> Iterator[RawMessage]:
+        """See `Storage`; messages have one time, and are numbered as they come."""
+        with self._opened() as reader:
+            wanted = [reader.connections[number] for number in numbers]
+            places = {
+                connection.id: number for number, connection in zip(numbers, wanted, strict=True)
+            }
+            if not wanted:
+                return
+            for sequence, (connection, log_ns, raw) in enumerate(reader.messages(wanted)):
+                yield RawMessage(places[connection.id], sequence, log_ns, log_ns, bytes(raw))
+
+    @contextmanager
+    def _opened(self) -> Iterator[Reader]:
+        try:
+            with Reader(self._path) as reader:
+                yield reader
+        except (GeneratorExit, KeyboardInterrupt):
+            raise
+        except Exception as error:  # of three packages' parsers, each with errors of its own
+            raise DamageError(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def mcap_file(path: Path) -> Path | None:
+    """Return the plain MCAP file that a bag consists of; None when it consists of something else.
+
+    Raises:
+        FileNotFoundError: there is no bag at ``path``; the message says what is there.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"there is no bag at {path}")
+    if path.is_file():
+        return path if path.suffix == ".mcap" else None
+    files = sorted(path.glob("*.mcap"))
+    others = [found for kind in ("*.db3", "*.zstd") for found in path.glob(kind)]
+    if not files and not others:
+        raise FileNotFoundError(f"{path} is not a bag: it holds no .mcap and no .db3 file")
+    return files[0] if len(files) == 1 and not others and not _packed_messages(path) else None
+
+
+def _packed_messages(folder: Path) -> bool:
+    """Whether rosbag2 compressed each message by itself: an MCAP file does not say so."""
+    try:
+        text = (folder / "metadata.yaml").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    found = _COMPRESSION_MODE.search(text)
+    return found is not None and found[1].lower() == "message"
+
+
+def _custom(reader: Reader) -> dict[str, str]:
+    """Return rosbag2's custom data, which only a bag's folder has."""
+    return getattr(getattr(reader.storage, "metadata", None), "custom", None) or {}
