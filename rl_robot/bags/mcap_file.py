@@ -34,6 +34,7 @@ from rl_robot.bags.mcap_records import (
     walk,
 )
 from rl_robot.bags.metadata import CUSTOM
+from rl_robot.bags.seals import unsealed
 
 _LOG_TIME = attrgetter("log_ns")
 
@@ -65,7 +66,9 @@ class McapFile:
         """
         self._view = map_file(path)
         footer = verify_ends(self._view)
-        self._verified = _verify_data(self._view, footer)
+        self._verified = data_checksum(self._view, footer)
+        if self._verified is False:
+            raise DamageError("the checksum of its messages does not match")
         summary = read_summary(self._view, footer) or self._indexed()
         self._schemas, self._chunks = summary.schemas, summary.chunks
         self._loose = not summary.chunks  # messages lie outside chunks
@@ -146,7 +149,7 @@ class McapFile:
             if record.opcode == Opcode.METADATA:
                 name, table = read_metadata(self._view, record)
                 if name == CUSTOM:
-                    found = table
+                    found = unsealed(table)
         return found
 
     def _data_records(self) -> Iterator[Record]:
@@ -236,20 +239,18 @@ def scan(data: memoryview | bytes, channels: Collection[int] | None = None) -> I
         at = end
 
 
-def _verify_data(view: memoryview, footer: tuple[int, int, int, int]) -> bool:
-    """Verify the checksum of all that comes before the index; False where there is none.
+def data_checksum(view: memoryview, footer: tuple[int, int, int, int]) -> bool | None:
+    """Whether the checksum of all that comes before the index holds; None where there is none.
 
     Raises:
-        DamageError: it does not match.
+        DamageError: that part does not end where it should.
     """
     at, summary_start, _, _ = footer
     data_end = (summary_start or at) - DATA_END.size
     opcode, length, crc = DATA_END.unpack_from(view, max(data_end, 0))
     if (opcode, length) != (Opcode.DATA_END, DATA_END.size - RECORD.size):
         raise DamageError("its data section does not end where the footer says")
-    if crc and zlib.crc32(view[:data_end]) != crc:
-        raise DamageError("the checksum of its messages does not match")
-    return bool(crc)
+    return zlib.crc32(view[:data_end]) == crc if crc else None
 
 
 def _note_definitions(

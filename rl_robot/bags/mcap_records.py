@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import lz4.frame
 import zstandard
+from mcap.opcode import Opcode
 
 MAGIC = b"\x89MCAP0\r\n"
 RECORD = struct.Struct("<BQ")  # opcode, length
@@ -23,6 +24,16 @@ FOOTER = struct.Struct("<BQQQI")  # opcode, length, summary start, summary offse
 DATA_END = struct.Struct("<BQI")  # opcode, length, CRC
 
 MOST_CHUNK_BYTES = 1 << 30  # a chunk that says it unpacks to more is damaged, or hostile
+_OF_NO_CONCERN = (
+    Opcode.FOOTER,
+    Opcode.CHUNK_INDEX,
+    Opcode.ATTACHMENT,
+    Opcode.ATTACHMENT_INDEX,
+    Opcode.STATISTICS,
+    Opcode.METADATA_INDEX,
+    Opcode.SUMMARY_OFFSET,
+    Opcode.DATA_END,
+)
 _CHUNK = struct.Struct("<QQQII")  # first and last log time, unpacked size, CRC, bytes of the name
 _INDEX = struct.Struct("<QQQQI")  # first and last log time, offset, length, bytes of the offsets
 _STATISTICS = struct.Struct("<QHIIIIQQI")  # counts of all kinds, the times, bytes of the counts
@@ -191,6 +202,51 @@ def read_statistics(view: memoryview | bytes, record: Record) -> Statistics:
     if size % _CHANNEL_COUNT.size:
         raise DamageError(f"the statistics at {record.at} do not fit their own sizes")
     return Statistics(dict(_CHANNEL_COUNT.iter_unpack(counts)), first, last)
+
+
+def read_unfinished_chunk(view: memoryview, at: int) -> Chunk | None:
+    """Return the chunk whose beginning a file ends with; None when there is none at ``at``."""
+    if len(view) - at < RECORD.size:
+        return None
+    opcode, length = RECORD.unpack_from(view, at)
+    fields = _Fields(view, Record(opcode, at, at + RECORD.size, len(view)))
+    try:
+        first, last, size, crc, named = fields.several(_CHUNK)
+        name = fields.part(named).tobytes()
+        packed = fields.take(_SIZE)
+    except DamageError:
+        return None
+    head = fields.at - at - RECORD.size
+    if opcode != Opcode.CHUNK or length != head + packed or size > MOST_CHUNK_BYTES:
+        return None
+    data = view[fields.at :]
+    return Chunk(at, len(view), first, last, size, crc, name.decode("ascii", "replace"), data)
+
+
+def is_sound(view: memoryview, record: Record) -> bool:
+    """Whether the parts of a record fit into it exactly, as far as its kind is known to tell."""
+    fields = _Fields(view, record)
+    try:
+        if record.opcode == Opcode.CHUNK:
+            read_chunk(view, record)
+            return True
+        if record.opcode == Opcode.HEADER:
+            fields.text(), fields.text()
+        elif record.opcode == Opcode.SCHEMA:
+            fields.several(_ID), fields.text(), fields.text(), fields.block()
+        elif record.opcode == Opcode.CHANNEL:
+            fields.several(_PAIR), fields.text(), fields.text(), fields.table()
+        elif record.opcode == Opcode.METADATA:
+            fields.text(), fields.table()
+        elif record.opcode == Opcode.MESSAGE_INDEX:
+            fields.several(_ID), fields.block()
+        elif record.opcode == Opcode.MESSAGE:
+            return record.end - record.body >= MESSAGE.size
+        else:
+            return record.opcode in _OF_NO_CONCERN
+    except DamageError:
+        return False
+    return fields.at == record.end
 
 
 def unpack(chunk: Chunk, *, check: bool = True) -> bytes:

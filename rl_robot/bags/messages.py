@@ -1,13 +1,23 @@
 """Messages of a bag, as bytes and decoded, by the stock definitions of ROS 2."""
 
+import struct
 from functools import cache
 from typing import Any, NamedTuple
 
+from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.base import TypesysError
 from rosbags.typesys.store import Typestore
 
 from rl_robot.errors import UserError
+
+
+class Definition(NamedTuple):
+    """What a message type consists of: how that is written, the text, and the type's hash."""
+
+    encoding: str
+    text: str
+    hash: str
 
 
 class BagMessage(NamedTuple):
@@ -36,10 +46,33 @@ def typestore() -> Typestore:
 
 
 @cache
-def message_definition(message_type: str) -> tuple[str, str]:
-    """Full definition with all dependencies, and the type's hash."""
+def message_definition(message_type: str) -> Definition:
+    """The definition of a stock type, with those of all types in it.
+
+    Raises:
+        UserError: it is not a stock type.
+    """
     try:
-        definition, _ = typestore().generate_msgdef(message_type, ros_version=2)
-        return definition, typestore().hash_rihs01(message_type)
+        text, _ = typestore().generate_msgdef(message_type, ros_version=2)
+        return Definition("ros2msg", text, typestore().hash_rihs01(message_type))
     except TypesysError:
         raise UserError(f"message type {message_type} is not one of ROS 2's stock types") from None
+
+
+def is_stock_definition(message_type: str, encoding: str, data: bytes) -> bool:
+    """Whether this is the definition of a stock message type as we write it."""
+    try:
+        return encoding == "ros2msg" and data == message_definition(message_type).text.encode()
+    except UserError:
+        return False
+
+
+def fits_type(raw: bytes, message_type: str) -> bool:
+    """Whether a serialized message has the structure of its type, if that is a stock type."""
+    if message_type not in typestore().fielddefs:
+        return True
+    try:
+        typestore().deserialize_cdr(raw, message_type)
+    except (SerdeError, ValueError, IndexError, struct.error, MemoryError):
+        return False
+    return True

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+import yaml
+
 OUTCOMES = ("success", "terminated", "truncated", "broken")
 CUSTOM = "rl_robot"  # name of the metadata record inside the .mcap
 
@@ -15,6 +17,22 @@ class TopicQos:
     depth: int = 10
     reliable: bool = True
     transient_local: bool = False
+
+
+def qos_of(profiles: str) -> TopicQos:
+    """Return the first of the QoS profiles that a channel's metadata lists, as far as kept here.
+
+    Both ways in which rosbag2 has written them are known: by names and by numbers.
+    """
+    try:
+        profile = yaml.safe_load(profiles)[0]
+        return TopicQos(
+            depth=int(profile["depth"]),
+            reliable=profile["reliability"] in ("reliable", 1),
+            transient_local=profile["durability"] in ("transient_local", 1),
+        )
+    except (yaml.YAMLError, LookupError, TypeError, ValueError):
+        return TopicQos()
 
 
 @dataclass(frozen=True)

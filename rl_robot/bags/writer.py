@@ -16,8 +16,9 @@ from typing import Any, BinaryIO
 import yaml
 
 from rl_robot.bags.mcap_writer import McapWriter
-from rl_robot.bags.messages import message_definition
+from rl_robot.bags.messages import Definition, message_definition
 from rl_robot.bags.metadata import CUSTOM, EpisodeMetadata, TopicQos, absolute_topic
+from rl_robot.bags.seals import sealed
 from rl_robot.errors import UserError
 
 _LIBRARY = "rl_robot"
@@ -41,18 +42,32 @@ class EpisodeWriter:
         *,
         qos: Mapping[str, TopicQos] | None = None,
         namespace: str = "/",
+        definitions: Mapping[str, Definition] | None = None,
+        part: str = ".part",
     ) -> None:
         """Open ``path`` (a folder to be) for the ``topics``, name -> message type.
+
+        Args:
+            path: the bag's folder.
+            topics: their names and types.
+            qos: what the topics' publishers offer.
+            namespace: of the robot.
+            definitions: of the types that are not stock types.
+            part: what is added to the folder's name while it is written.
 
         Raises:
             UserError: the bag exists already, or a type is not a stock one.
         """
         self.path = Path(path)
-        self._part = self.path.with_name(self.path.name + ".part")
+        self._part = self.path.with_name(self.path.name + part)
         for existing in (self.path, self._part):
             if existing.exists():
                 raise UserError(f"{existing} exists already: an episode is never overwritten")
-        schemas = {name: message_definition(message_type) for name, message_type in topics.items()}
+        known = definitions or {}
+        self._definitions = {
+            message_type: known.get(message_type) or message_definition(message_type)
+            for message_type in topics.values()
+        }
         self._part.mkdir(parents=True)
         self._file: BinaryIO = (self._part / self._file_name).open("xb")
         self._mcap = McapWriter(self._file, profile="ros2", library=_LIBRARY)
@@ -62,10 +77,10 @@ class EpisodeWriter:
         self._channels: dict[str, int] = {}
         schema_ids: dict[str, int] = {}
         for name, message_type in topics.items():
+            definition = self._definitions[message_type]
             if message_type not in schema_ids:
-                definition = schemas[name][0].encode()
                 schema_ids[message_type] = self._mcap.add_schema(
-                    message_type, "ros2msg", definition
+                    message_type, definition.encoding, definition.text.encode()
                 )
             self._channels[name] = self._mcap.add_channel(
                 absolute_topic(name, namespace),
@@ -73,7 +88,7 @@ class EpisodeWriter:
                 schema_ids[message_type],
                 {
                     "offered_qos_profiles": _qos_yaml(self._qos[name]),
-                    "topic_type_hash": schemas[name][1],
+                    "topic_type_hash": definition.hash,
                 },
             )
 
@@ -81,9 +96,14 @@ class EpisodeWriter:
     def _file_name(self) -> str:
         return f"{self.path.name}.mcap"
 
-    def write(self, topic: str, raw: bytes, log_ns: int, publish_ns: int) -> None:
-        """Add one serialized message of a topic named at the start."""
-        self._mcap.write(self._channels[topic], log_ns, publish_ns, raw)
+    def write(
+        self, topic: str, raw: bytes, log_ns: int, publish_ns: int, sequence: int | None = None
+    ) -> None:
+        """Add one serialized message of a topic named at the start.
+
+        ``sequence``: its number in its topic, where it is not simply the next one.
+        """
+        self._mcap.write(self._channels[topic], log_ns, publish_ns, raw, sequence)
 
     def write_out_old(self, now: float) -> None:
         """Hand over to the operating system what has waited for half a second.
@@ -92,10 +112,15 @@ class EpisodeWriter:
         """
         self._mcap.write_out_old(now)
 
-    def close(self, metadata: EpisodeMetadata) -> Path:
-        """Finish the bag and give it its name; returns that path."""
-        custom = metadata.to_strings() | {"namespace": self._namespace}
-        self._mcap.add_metadata(CUSTOM, custom)
+    def close(self, metadata: EpisodeMetadata | None) -> Path:
+        """Finish the bag and give it its name; returns that path.
+
+        ``metadata``: what the episode was; None for a bag that holds none.
+        """
+        custom = {}
+        if metadata is not None:
+            custom = metadata.to_strings() | {"namespace": self._namespace}
+            self._mcap.add_metadata(CUSTOM, sealed(custom))
         self._mcap.finish()
         self._file.close()
         document = _to_yaml(self._rosbag2_metadata(custom))
@@ -122,7 +147,7 @@ class EpisodeWriter:
                     "type": message_type,
                     "serialization_format": "cdr",
                     "offered_qos_profiles": [_qos_profile(self._qos[name])],
-                    "type_description_hash": message_definition(message_type)[1],
+                    "type_description_hash": self._definitions[message_type].hash,
                 },
                 "message_count": counts[self._channels[name]],
             }
