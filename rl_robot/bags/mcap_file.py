@@ -16,11 +16,13 @@ from rl_robot.bags.mcap_records import (
     FOOTER,
     MAGIC,
     MESSAGE,
+    MESSAGE_RECORD,
     RECORD,
     Channel,
     ChunkPlace,
     DamageError,
     RawMessage,
+    RawSeries,
     Record,
     Schema,
     Statistics,
@@ -93,6 +95,16 @@ class McapFile:
             yield from waiting[:due]
             waiting = sorted([*waiting[due:], *scan(data, channels)], key=_LOG_TIME)
         yield from waiting
+
+    def series(self, channels: Collection[int]) -> dict[int, RawSeries]:
+        """The messages of each of these channels; raises as `messages`.
+
+        Takes half as long as `messages`, which makes an object of each.
+        """
+        found = {channel: RawSeries([], [], []) for channel in channels}
+        for _, data in self._blocks(channels):
+            _collect(data, found)
+        return {channel: series.in_order() for channel, series in found.items()}
 
     def _blocks(self, channels: Collection[int]) -> Iterator[tuple[int, memoryview | bytes]]:
         """What may hold messages of these channels: each block, and its first log time."""
@@ -221,22 +233,44 @@ def scan(data: memoryview | bytes, channels: Collection[int] | None = None) -> I
     Raises:
         DamageError: a record reaches beyond the block.
     """
+    for record in walk(data, 0, len(data)):
+        if record.opcode == Opcode.MESSAGE and record.end - record.body >= MESSAGE.size:
+            channel, sequence, log_ns, publish_ns = MESSAGE.unpack_from(data, record.body)
+            if channels is None or channel in channels:
+                raw = bytes(data[record.body + MESSAGE.size : record.end])
+                yield RawMessage(channel, sequence, log_ns, publish_ns, raw)
+        elif record.opcode in (Opcode.DATA_END, Opcode.FOOTER):
+            return
+
+
+def _collect(data: memoryview | bytes, found: dict[int, RawSeries]) -> None:
+    """Append a block's messages to the series of their channels, as far as there are such.
+
+    As `scan`, but most of what reading a bag takes is spent here: nothing is made per record.
+    """
     at, size = 0, len(data)
-    message, head = Opcode.MESSAGE, RECORD.size + MESSAGE.size
-    while size - at >= RECORD.size:
-        opcode, length = RECORD.unpack_from(data, at)
+    head, least = MESSAGE_RECORD.size, MESSAGE.size
+    message, ends, unpacked = (
+        Opcode.MESSAGE,
+        (Opcode.DATA_END, Opcode.FOOTER),
+        MESSAGE_RECORD.unpack_from,
+    )
+    while size - at >= head:
+        opcode, length, channel, _, log_ns, publish_ns = unpacked(data, at)
         end = at + RECORD.size + length
         if end > size:
-            raise DamageError(f"the record at {at} reaches beyond what holds it")
-        if opcode == message and length >= MESSAGE.size:
-            channel, sequence, log_ns, publish_ns = MESSAGE.unpack_from(data, at + RECORD.size)
-            if channels is None or channel in channels:
-                yield RawMessage(
-                    channel, sequence, log_ns, publish_ns, bytes(data[at + head : end])
-                )
-        elif opcode in (Opcode.DATA_END, Opcode.FOOTER):
+            break
+        if opcode == message and length >= least:
+            series = found.get(channel)
+            if series is not None:
+                series.log_ns.append(log_ns)
+                series.publish_ns.append(publish_ns)
+                series.raws.append(bytes(data[at + head : end]))
+        elif opcode in ends:
             return
         at = end
+    for _ in walk(data, at, size):  # what is too short for a message must still be whole
+        pass
 
 
 def data_checksum(view: memoryview, footer: tuple[int, int, int, int]) -> bool | None:

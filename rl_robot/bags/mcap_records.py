@@ -11,6 +11,8 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
+from operator import le
 from typing import NamedTuple
 
 import lz4.frame
@@ -20,6 +22,7 @@ from mcap.opcode import Opcode
 MAGIC = b"\x89MCAP0\r\n"
 RECORD = struct.Struct("<BQ")  # opcode, length
 MESSAGE = struct.Struct("<HIQQ")  # channel, sequence, log time, publish time
+MESSAGE_RECORD = struct.Struct("<BQHIQQ")  # both at once
 FOOTER = struct.Struct("<BQQQI")  # opcode, length, summary start, summary offset start, CRC
 DATA_END = struct.Struct("<BQI")  # opcode, length, CRC
 
@@ -119,6 +122,26 @@ class RawMessage(NamedTuple):
     log_ns: int
     publish_ns: int
     raw: bytes
+
+
+class RawSeries(NamedTuple):
+    """The messages of one channel: a list for each of their parts."""
+
+    log_ns: list[int]
+    publish_ns: list[int]
+    raws: list[bytes]
+
+    def in_order(self) -> "RawSeries":
+        """Return them in the order of their log times."""
+        times = self.log_ns
+        if all(map(le, times, islice(times, 1, None))):
+            return self
+        order = sorted(range(len(times)), key=times.__getitem__)
+        return RawSeries(
+            [times[row] for row in order],
+            [self.publish_ns[row] for row in order],
+            [self.raws[row] for row in order],
+        )
 
 
 def walk(view: memoryview | bytes, start: int, end: int) -> Iterator[Record]:

@@ -30,6 +30,15 @@ class BagMessage(NamedTuple):
     raw: bytes
 
 
+class Series(NamedTuple):
+    """The serialized messages of one topic: a list for each of their parts."""
+
+    type: str
+    log_ns: list[int]
+    publish_ns: list[int]
+    raws: list[bytes]
+
+
 class DecodedMessage(NamedTuple):
     """One message as an object with the fields of its ROS type (arrays are numpy)."""
 

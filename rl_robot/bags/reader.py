@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from rl_robot.bags.mcap_records import DamageError
-from rl_robot.bags.messages import BagMessage, DecodedMessage, typestore
+from rl_robot.bags.messages import BagMessage, DecodedMessage, Series, typestore
 from rl_robot.bags.metadata import EpisodeMetadata, relative_topic
 from rl_robot.bags.storage import McapStorage, RosbagsStorage, Storage, mcap_file
 from rl_robot.errors import UserError
@@ -75,22 +75,26 @@ class BagReader:
         Raises:
             UserError: a part of the bag is damaged.
         """
-        named = {
-            number: (name, self._storage.topics[number].type)
-            for number, name in self._topics.items()
-            if topics is None or name in topics
-        }
+        named = self._named(topics)
         try:
             for channel, _, log_ns, publish_ns, raw in self._storage.messages(named):
                 yield BagMessage(*named[channel], log_ns, publish_ns, raw)
         except DamageError as error:
             raise self._damaged(error) from None
 
-    def by_topic(self, topics: Collection[str]) -> dict[str, list[BagMessage]]:
-        """The messages of each of ``topics``, in log time order; raises as `messages`."""
-        found: dict[str, list[BagMessage]] = {topic: [] for topic in topics}
-        for message in self.messages(topics):
-            found[message.topic].append(message)
+    def series(self, topics: Collection[str]) -> dict[str, Series]:
+        """The messages of each of ``topics``, in log time order; raises as `messages`.
+
+        Topics that the bag does not have have no messages.
+        """
+        named = self._named(topics)
+        found = {topic: Series("", [], [], []) for topic in topics}
+        try:
+            for number, series in self._storage.series(named).items():
+                topic, message_type = named[number]
+                found[topic] = Series(message_type, *series)
+        except DamageError as error:
+            raise self._damaged(error) from None
         return found
 
     def decoded(self, topics: Collection[str] | None = None) -> Iterator[DecodedMessage]:
@@ -98,6 +102,14 @@ class BagReader:
         for topic, message_type, log_ns, publish_ns, raw in self.messages(topics):
             message = typestore().deserialize_cdr(raw, message_type)
             yield DecodedMessage(topic, log_ns, publish_ns, message)
+
+    def _named(self, topics: Collection[str] | None) -> dict[int, tuple[str, str]]:
+        """The name and type of these topics, by their number."""
+        return {
+            number: (name, self._storage.topics[number].type)
+            for number, name in self._topics.items()
+            if topics is None or name in topics
+        }
 
     def _damaged(self, error: Exception) -> UserError:
         remedy = "leave it out"

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from rosbags.rosbag2 import Reader
 
 from rl_robot.bags.mcap_file import McapFile
-from rl_robot.bags.mcap_records import DamageError, RawMessage
+from rl_robot.bags.mcap_records import DamageError, RawMessage, RawSeries
 
 _COMPRESSION_MODE = re.compile(r"^\s*compression_mode:\s*[\"']?(\w+)", re.MULTILINE)
 
@@ -46,6 +46,13 @@ class Storage(Protocol):
             DamageError: something is damaged.
         """
 
+    def series(self, numbers: Collection[int]) -> dict[int, RawSeries]:
+        """The messages of each of these topics in the order of their log times.
+
+        Raises:
+            DamageError: something is damaged.
+        """
+
 
 class McapStorage:
     """One plain MCAP file."""
@@ -68,6 +75,10 @@ class McapStorage:
     def messages(self, numbers: Collection[int]) -> Iterator[RawMessage]:
         """See `Storage`."""
         return self._file.messages(numbers)
+
+    def series(self, numbers: Collection[int]) -> dict[int, RawSeries]:
+        """See `Storage`."""
+        return self._file.series(numbers)
 
 
 class RosbagsStorage:
@@ -95,6 +106,16 @@ class RosbagsStorage:
                 return
             for sequence, (connection, log_ns, raw) in enumerate(reader.messages(wanted)):
                 yield RawMessage(places[connection.id], sequence, log_ns, log_ns, bytes(raw))
+
+    def series(self, numbers: Collection[int]) -> dict[int, RawSeries]:
+        """See `Storage`."""
+        found = {number: RawSeries([], [], []) for number in numbers}
+        for message in self.messages(numbers):
+            series = found[message.channel]
+            series.log_ns.append(message.log_ns)
+            series.publish_ns.append(message.publish_ns)
+            series.raws.append(message.raw)
+        return {number: series.in_order() for number, series in found.items()}
 
     @contextmanager
     def _opened(self) -> Iterator[Reader]:

@@ -1,0 +1,163 @@
+"""What of a bag is observation, action and reward: a YAML that maps any recorder's topics.
+
+::
+
+    ticks: {period: 0.1}                  # a grid through the stamps of the first observation, or
+    # ticks: {topic: /camera/image_raw}   # one at each message of a topic
+    observations:
+      joints: {topic: /joint_states, fields: [position, velocity], names: [shoulder, elbow]}
+      front: {topic: /camera/image_raw/compressed, size: [64, 64], offset: -0.03, max_age: 0.2}
+    action: {topic: /arm_controller/joint_trajectory}
+    proposed: {topic: /policy/action}     # optional, as are reward and terminated
+    reward: {topic: /reward, names: [total]}
+    terminated: {topic: /reward, names: [terminated]}
+
+Of each source:
+
+- ``topic``: its name in the bag;
+- ``fields``: paths of numbers in the message; all numbers below each are taken, in their order.
+  Types that are common in robots' bags have a default;
+- ``names``: which of the named values (joints), for types that name them; by default those that
+  the first message names;
+- ``size``: [width, height] of pictures;
+- ``stamp``: ``header`` (the default where there is one) or ``log``: when it was recorded;
+- ``offset``: s to be added to its stamps, where they are known to be off;
+- ``max_age``: s; where the newest is older at a tick, there is a gap.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import yaml
+
+from rl_robot.errors import UserError
+from rl_robot.robots.section import Section
+
+_PICTURE_SIZE = (64, 64)
+_LARGEST_PICTURE = 4096
+_KEYS = ("fields", "names", "size", "stamp", "offset", "max_age")
+_OPTIONAL = ("proposed", "reward", "terminated")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A topic of a bag as numbers or pictures; see the module's text."""
+
+    topic: str
+    fields: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    size: tuple[int, int] = _PICTURE_SIZE
+    stamp: str = "header"
+    offset_ns: int = 0
+    max_age: float = math.inf
+
+
+@dataclass(frozen=True)
+class BagMap:
+    """A whole mapping; see the module's text.
+
+    Attributes:
+        observations: by name.
+        action: what was executed.
+        ticks: the topic whose messages are the ticks; empty for a grid.
+        period: s from tick to tick; 0: the median of what the topic's stamps say.
+    """
+
+    observations: dict[str, Source]
+    action: Source
+    ticks: str = ""
+    period: float = 0.0
+    proposed: Source | None = None
+    reward: Source | None = None
+    terminated: Source | None = None
+
+    @property
+    def topics(self) -> list[str]:
+        """All topics that are needed, each once."""
+        sources = [*self.observations.values(), self.action]
+        sources += [s for s in (self.proposed, self.reward, self.terminated) if s]
+        named = [source.topic for source in sources]
+        return list(dict.fromkeys([*named, *([self.ticks] if self.ticks else [])]))
+
+    def relative(self) -> "BagMap":
+        """Return the map with topics named as `BagReader` names those of the root namespace."""
+
+        def renamed(source: Source | None) -> Source | None:
+            return source and replace(source, topic=source.topic.lstrip("/"))
+
+        action = renamed(self.action)
+        assert action is not None
+        return replace(
+            self,
+            observations={
+                name: replace(source, topic=source.topic.lstrip("/"))
+                for name, source in self.observations.items()
+            },
+            action=action,
+            ticks=self.ticks.lstrip("/"),
+            proposed=renamed(self.proposed),
+            reward=renamed(self.reward),
+            terminated=renamed(self.terminated),
+        )
+
+
+def load_bag_map(path: Path | str) -> BagMap:
+    """Read a mapping from its YAML file.
+
+    Raises:
+        UserError: there is no such file, or it says something that can't be.
+    """
+    try:
+        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    top = Section(document, str(path))
+    observed = top.section("observations")
+    names = observed.names()
+    if not names:
+        raise observed.error("at least one is needed")
+    ticks = top.section("ticks") if "ticks" in top else Section({"period": 0.1}, str(path))
+    topic = ticks.text("topic") if "topic" in ticks else ""
+    period = ticks.positive("period") if "period" in ticks else 0.0
+    ticks.refuse_others()
+    if not topic and not period:
+        raise ticks.error("a topic or a period is needed")
+    found = BagMap(
+        observations={name: _source(observed.section(name)) for name in names},
+        action=_source(top.section("action")),
+        ticks=topic,
+        period=period,
+        **{name: _source(top.section(name)) for name in _OPTIONAL if name in top},
+    )
+    top.refuse_others("ticks", *_OPTIONAL)
+    return found
+
+
+def _source(section: Section) -> Source:
+    found = Source(
+        topic=section.text("topic"),
+        fields=section.texts("fields") if "fields" in section else (),
+        names=section.texts("names") if "names" in section else (),
+        size=_size(section) if "size" in section else _PICTURE_SIZE,
+        stamp=section.choice("stamp", ("header", "log")) if "stamp" in section else "header",
+        offset_ns=round(section.number("offset") * 1e9) if "offset" in section else 0,
+        max_age=section.positive("max_age") if "max_age" in section else math.inf,
+    )
+    section.refuse_others(*_KEYS)
+    return found
+
+
+def _size(section: Section) -> tuple[int, int]:
+    value = section.value("size")
+    whole = (
+        isinstance(value, Sequence)
+        and len(value) == 2
+        and all(isinstance(v, int) and 0 < v <= _LARGEST_PICTURE for v in value)
+    )
+    if not whole:
+        raise section.error(f"size is {value!r}, it must be [width, height] in pixels")
+    return int(value[0]), int(value[1])
