@@ -115,10 +115,10 @@ def _episode(
     counts["held"] += int(held.sum())
     counts["gaps"] += len(gaps)
     sensed_ns = np.max([s.published_ns[rows[name]] for name, s in observed.items()], axis=0)
-    action = done.take(acted)
+    action = done.take(acted).astype(np.float32)
     return AlignedEpisode(
         ticks_ns=ticks_ns,
-        observations={name: stream.take(rows[name]) for name, stream in observed.items()},
+        observations={name: _narrow(s.take(rows[name])) for name, s in observed.items()},
         ages=ages,
         action=action,
         proposed=_proposed(streams.get(_OPTIONAL["proposed"]), ticks_ns, len(action)),
@@ -187,6 +187,11 @@ def _ended(stream: Stream | None, ticks_ns: Ints) -> bool:
         return False
     row = int(stream.newest(ticks_ns[-1:])[0])
     return row >= 0 and bool(stream.take(np.array([row])).any())
+
+
+def _narrow(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return numbers as float32; pictures as they are."""
+    return values if values.dtype == np.uint8 else values.astype(np.float32)
 
 
 def _metadata(bag: BagReader) -> EpisodeMetadata | None:

@@ -53,7 +53,7 @@ class Stream:
         stamps_ns: (N,) of capture.
         published_ns: (N,) wall time at which they were published, or recorded.
         components: names of the D numbers; empty for pictures.
-        values: (N, D) float32; of pictures the N messages, unread.
+        values: (N, D) float64; of pictures the N messages, unread.
     """
 
     source: Source
@@ -67,7 +67,7 @@ class Stream:
         """Return the values of some rows, given in order.
 
         Returns:
-            (n, D) float32, or pictures (n, H, W, 3) uint8 RGB.
+            (n, D) float64, or pictures (n, H, W, 3) uint8 RGB.
 
         Raises:
             ValueError: one of the pictures can't be read.
@@ -202,7 +202,7 @@ def _numbers(
     order = order[finite]
     stamps_ns = np.concatenate(stamps)[order] if stamps else None
     return _Table(
-        row[order], stamps_ns, table[order].astype(np.float32), components, "not finite numbers"
+        row[order], stamps_ns, table[order].astype(np.float64), components, "not finite numbers"
     )
 
 

@@ -18,6 +18,7 @@ from rl_robot.tasks.task import (
     Task,
     flat_size,
     flatten,
+    flatten_rows,
 )
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "available_tasks",
     "flat_size",
     "flatten",
+    "flatten_rows",
     "load_task",
 ]
 

@@ -239,9 +239,17 @@ def flatten(
 
     Values beyond the range of their specification are clipped to it.
     """
+    rows = {name: np.asarray(observation[name])[None] for name in spec}
+    return flatten_rows(spec, rows)[0]
+
+
+def flatten_rows(
+    spec: Mapping[str, ObservationSpec], observations: Mapping[str, npt.NDArray[Any]]
+) -> npt.NDArray[np.float32]:
+    """Return n named observations, each (n, ...), as vectors (n, D), like `flatten`."""
     parts = []
     for name, entry in spec.items():
         low, high = np.asarray(entry.low), np.asarray(entry.high)
-        scaled = 2.0 * (observation[name] - low) / (high - low) - 1.0
-        parts.append(np.clip(scaled, -1.0, 1.0).ravel())
-    return np.concatenate(parts).astype(np.float32)
+        scaled = np.clip(2.0 * (observations[name] - low) / (high - low) - 1.0, -1.0, 1.0)
+        parts.append(scaled.reshape(len(scaled), -1))
+    return np.concatenate(parts, axis=1).astype(np.float32)

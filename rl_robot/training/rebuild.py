@@ -6,26 +6,27 @@ first.
 """
 
 import math
-import struct
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from rosbags.serde import SerdeError
+import numpy.typing as npt
 
-from rl_robot.bags import BagMessage, BagReader, EpisodeMetadata, typestore
-from rl_robot.bags.stamps import header_stamp_ns
+from rl_robot.bags import BagReader
+from rl_robot.bags.messages import Series
 from rl_robot.environments.control_loop import ControlLoop
 from rl_robot.errors import UserError
+from rl_robot.experience.aligned import AlignedEpisode
 from rl_robot.experience.alignment import Snapshot, SnapshotAssembler
+from rl_robot.experience.bag_map import Source
+from rl_robot.experience.streams import Stream, read_streams
 from rl_robot.experience.transitions import EpisodeTransitions, Floats
 from rl_robot.robots.cartesian import Motion
 from rl_robot.robots.description import Robot
-from rl_robot.tasks import Task, flatten
+from rl_robot.tasks import Observation, Task, flatten_rows
 
 _TICKS = "perception/ages"
 _JOINTS = "joint_states"
@@ -33,10 +34,9 @@ _GOAL = "goal"
 _PROPOSED = "policy/action"
 _EXECUTED = "safety/command"
 _REWARD = "reward"
+_PICTURE = "perception/image"
 
 _TERMINAL = ("success", "terminated")  # outcomes after which there was nothing more to gain
-
-Messages = Mapping[str, Sequence[BagMessage]]
 
 
 def read_transitions(path: Path | str, task: Task, robot: Robot) -> EpisodeTransitions:
@@ -60,16 +60,47 @@ class TransitionReader:
         self._robot = robot
         self._loop = ControlLoop(task, robot)
         self._assembler = SnapshotAssembler(robot, task.objects, needs_goal=task.has_goal)
-        self._poses = {f"perception/{name}/pose": name for name in task.objects}
-        self._topics = [_TICKS, _JOINTS, _PROPOSED, _EXECUTED, _REWARD, *self._poses]
-        self._topics += [_GOAL] if task.has_goal else []
+        joints = tuple(robot.joint_names)
+        self._sources = {
+            _TICKS: Source(_TICKS),
+            _JOINTS: Source(_JOINTS, fields=("position", "velocity"), names=joints),
+            _PROPOSED: Source(_PROPOSED, names=tuple(task.action_names)),
+            _EXECUTED: Source(_EXECUTED, names=joints),
+            _REWARD: Source(_REWARD, names=("total",)),
+            **{name: Source(name) for name in map(_pose_topic, task.objects)},
+        }
+        if task.has_goal:
+            self._sources[_GOAL] = Source(_GOAL)
 
     def read(self, bag: Path | str | BagReader) -> EpisodeTransitions:
-        """Rebuild the episode in a bag, given by its path or opened.
+        """Rebuild the episode in a bag, given by its path or opened, for a learner.
 
         Raises:
             UserError: the bag is missing or damaged, was recorded with another task or robot, or
                 holds no whole control step.
+        """
+        episode = self.read_table(bag)
+        return EpisodeTransitions(
+            observations=flatten_rows(self._task.observation_spec, episode.observations),
+            proposed=episode.proposed,
+            executed=episode.action,
+            rewards=np.nan_to_num(episode.rewards, nan=0.0),
+            terminated=episode.terminated,
+            ages=np.max(list(episode.ages.values()), axis=0)[:-1].astype(np.float32),
+            latencies=episode.latencies,
+            gaps=episode.gaps,
+            metadata=episode.metadata,
+        )
+
+    def read_table(self, bag: Path | str | BagReader, *, pictures: bool = False) -> AlignedEpisode:
+        """Rebuild the episode in a bag with the task's observations by name, and ages by source.
+
+        Args:
+            bag: its path, or the bag opened.
+            pictures: with the policy-sized picture of each tick, called "image", if there are any.
+
+        Raises:
+            UserError: as `read` does.
         """
         if not isinstance(bag, BagReader):
             bag = BagReader(bag)
@@ -80,59 +111,95 @@ class TransitionReader:
                 f"{bag.path} was recorded with task {made[0]} on robot {made[1]}, "
                 f"this is task {wanted[0]} on robot {wanted[1]}"
             )
-        messages: dict[str, list[BagMessage]] = {topic: [] for topic in self._topics}
-        for message in bag.messages(self._topics):
-            messages[message.topic].append(message)
+        sources = dict(self._sources)
+        if pictures and bag.counts.get(_PICTURE):
+            sources[_PICTURE] = Source(_PICTURE)
+        counts: Counter[str] = Counter()
         try:
-            return self._rebuild(messages, metadata)
-        except (SerdeError, LookupError, ValueError, struct.error) as error:
+            streams = _streams(sources, bag.series(sources), counts)
+            return self._rebuild(streams, counts, bag)
+        except (LookupError, ValueError, UserError) as error:
             raise UserError(f"{bag.path} holds no episode to learn from: {error}") from error
 
-    def _rebuild(self, messages: Messages, metadata: EpisodeMetadata) -> EpisodeTransitions:
-        rewards = _numbers(messages[_REWARD])
-        proposals = _numbers(messages[_PROPOSED])
-        ticks = self._ticks(messages)
+    def _rebuild(
+        self, streams: Mapping[str, Stream], counts: Counter[str], bag: BagReader
+    ) -> AlignedEpisode:
+        metadata = bag.episode
+        ticks = self._ticks(streams, counts, int(metadata.extra.get("end_ns", _NO_END)))
         if len(ticks) < 2:
             raise ValueError(f"{len(ticks)} whole observations are too few")
         pairs = list(pairwise(ticks))
-        silence = dict.fromkeys(self._task.action_names, math.nan)
-        proposed = [proposals.get(tick.stamp_ns, silence) for tick, _ in pairs]
-        after = [rewards.get(tick.stamp_ns) for _, tick in pairs]
+        proposals = _by_stamp(streams.get(_PROPOSED))
+        rewards = _by_stamp(streams.get(_REWARD))
+        silence = np.full(len(self._task.action_names), np.nan)
+        judged = [rewards.get(tick.stamp_ns) for _, tick in pairs]
         spans = [round((b.stamp_ns - a.stamp_ns) / self._task.period_ns) for a, b in pairs]
-        return EpisodeTransitions(
-            observations=np.stack([tick.observation for tick in ticks]),
-            proposed=_floats([p[name] for name in silence] for p in proposed),
-            executed=np.stack([tick.executed for _, tick in pairs]),
-            rewards=_floats(reward["total"] if reward else 0.0 for reward in after),
-            terminated=metadata.outcome in _TERMINAL,
-            ages=_floats(tick.age for tick, _ in pairs),
-            latencies=_latencies(messages, [tick for tick, _ in pairs]),
-            gaps=tuple(
-                step
-                for step, (span, reward) in enumerate(zip(spans, after, strict=True))
-                if span != 1 or reward is None
-            ),
+        gaps = tuple(
+            step
+            for step, (span, reward) in enumerate(zip(spans, judged, strict=True))
+            if span != 1 or reward is None
+        )
+        counts["gaps"] += len(gaps)
+        ticks_ns = np.array([tick.stamp_ns for tick in ticks], np.int64)
+        observations = {
+            name: np.stack([tick.observation[name] for tick in ticks])
+            for name in self._task.observation_spec
+        }
+        ages = {
+            name: np.array([tick.ages[name] for tick in ticks], np.float64)
+            for name in ticks[0].ages
+        }
+        picture = streams.get(_PICTURE)
+        if picture is not None and picture.stamps_ns[0] <= ticks_ns[0]:
+            rows = picture.newest(ticks_ns)
+            observations["image"] = picture.take(rows)
+            ages["image"] = np.asarray((ticks_ns - picture.stamps_ns[rows]) * 1e-9, np.float64)
+        terminated = metadata.outcome in _TERMINAL
+        return AlignedEpisode(
+            ticks_ns=ticks_ns,
+            observations=observations,
+            ages=ages,
+            action=np.stack([tick.executed for _, tick in pairs]),
+            proposed=_floats(proposals.get(tick.stamp_ns, silence) for tick, _ in pairs),
+            action_names=tuple(self._task.action_names),
+            rewards=_floats(math.nan if reward is None else reward[0] for reward in judged),
+            latencies=_latencies(streams.get(_EXECUTED), [tick for tick, _ in pairs]),
+            terminated=terminated,
+            truncated=not terminated,
+            gaps=gaps,
+            counts={kind: count for kind, count in counts.items() if count},
             metadata=metadata,
+            origin=str(bag.path),
         )
 
-    def _ticks(self, messages: Messages) -> list["_Tick"]:
-        """Return the ticks with a whole observation, in order."""
+    def _ticks(
+        self, streams: Mapping[str, Stream], counts: Counter[str], end_ns: int
+    ) -> list["_Tick"]:
+        """Return the ticks with a whole observation, in order, until the episode's end."""
+        if _TICKS not in streams:
+            return []
         # Every episode begins where its reset left the set points, at home.
         self._loop.reset(self._robot.home_positions)
         self._assembler.clear()
-        feed = _Feed(self._assembler, messages, self._poses)
-        motions = _Motions(messages[_EXECUTED], self._robot)
+        feed = _Feed(self._assembler, streams)
+        motions = _Motions(streams.get(_EXECUTED))
         ticks = []
-        for stamp in sorted({header_stamp_ns(message.raw) for message in messages[_TICKS]}):
+        for stamp in streams[_TICKS].stamps_ns.tolist():
+            if stamp > end_ns:
+                break
             motion = motions.before(stamp)
             stay = np.full(len(self._task.action_names), np.nan, np.float32)
             executed = stay if motion is None else self._loop.executed(motion)
             snapshot = feed.at(stamp)
             if snapshot is None:
+                counts["ticks left out"] += 1
                 continue
-            observation = flatten(self._task.observation_spec, self._loop.observe(snapshot))
-            ticks.append(_Tick(stamp, feed.sensed_ns, observation, executed, _oldest(snapshot)))
+            observation = self._loop.observe(snapshot)
+            ticks.append(_Tick(stamp, feed.sensed_ns, observation, executed, _ages(snapshot)))
         return ticks
+
+
+_NO_END = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -145,95 +212,131 @@ class _Tick:
 
     stamp_ns: int
     sensed_ns: int
-    observation: Floats
+    observation: Observation
     executed: Floats
-    age: float
+    ages: dict[str, float] = field(default_factory=dict)
 
 
 class _Feed:
     """Gives an assembler what was captured up to a tick, as the tick's turn comes."""
 
-    def __init__(
-        self, assembler: SnapshotAssembler, messages: Messages, poses: Mapping[str, str]
-    ) -> None:
+    def __init__(self, assembler: SnapshotAssembler, streams: Mapping[str, Stream]) -> None:
         self._assembler = assembler
-        self._joints = messages[_JOINTS]
-        self._joint_ns = [header_stamp_ns(message.raw) for message in self._joints]
+        self._joints = streams.get(_JOINTS)
+        if self._joints is not None:
+            # of joint names in the robot's order: "<name>.position" first, then the velocities
+            self._count = len(self._joints.components) // 2
+            self._names = [name.rpartition(".")[0] for name in self._joints.components]
         self.sensed_ns = 0  # when the newest joint state of the tick asked for was published
-        self._poses = {name: _in_order(messages[topic]) for topic, name in poses.items()}
-        for message in messages.get(_GOAL, ())[:1]:
-            assembler.set_goal(_xyz(_decoded(message).pose.position))
+        self._poses = {
+            topic: _Waiting(stream) for topic, stream in streams.items() if _is_pose(topic)
+        }
+        if _GOAL in streams:
+            assembler.set_goal(streams[_GOAL].values[0, :3])
 
     def at(self, stamp_ns: int) -> Snapshot | None:
         """Return the snapshot at a tick, None when something for it is missing."""
-        newest = bisect_right(self._joint_ns, stamp_ns) - 1
-        if newest >= 0:  # of all joint states, only the one at the tick is decoded
-            self.sensed_ns = self._joints[newest].publish_ns
-            message = _decoded(self._joints[newest])
-            self._assembler.add_joint_state(
-                self._joint_ns[newest], message.name, message.position, message.velocity
-            )
-        for name, waiting in self._poses.items():
-            while waiting and waiting[-1][0] <= stamp_ns:
-                seen_ns, raw = waiting.pop()
-                pose = _decoded(raw).pose
-                quaternion = [*_xyz(pose.orientation), pose.orientation.w]
-                self._assembler.add_object_pose(name, seen_ns, _xyz(pose.position), quaternion)
+        if self._joints is not None:
+            row = int(np.searchsorted(self._joints.stamps_ns, stamp_ns, side="right")) - 1
+            if row >= 0:  # of all joint states, the assembler only needs the one at the tick
+                self.sensed_ns = int(self._joints.published_ns[row])
+                values = self._joints.values[row]
+                self._assembler.add_joint_state(
+                    int(self._joints.stamps_ns[row]),
+                    self._names[: self._count],
+                    values[: self._count],
+                    values[self._count :],
+                )
+        for topic, waiting in self._poses.items():
+            for seen_ns, pose in waiting.until(stamp_ns):
+                self._assembler.add_object_pose(_object_of(topic), seen_ns, pose[:3], pose[3:])
         return self._assembler.at(stamp_ns)
+
+
+class _Waiting:
+    """A stream's values, given out once, as their time comes."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._given = 0
+
+    def until(self, stamp_ns: int) -> Iterable[tuple[int, npt.NDArray[np.float64]]]:
+        end = int(np.searchsorted(self._stream.stamps_ns, stamp_ns, side="right"))
+        start, self._given = self._given, max(end, self._given)
+        stamps = self._stream.stamps_ns[start:end].tolist()
+        return zip(stamps, self._stream.values[start:end], strict=True)
 
 
 class _Motions:
     """What the safety node executed, by the stamp of the command that it was made of."""
 
-    def __init__(self, messages: Sequence[BagMessage], robot: Robot) -> None:
-        self._messages = sorted(messages, key=lambda message: header_stamp_ns(message.raw))
-        self._stamps = [header_stamp_ns(message.raw) for message in self._messages]
-        self._names = robot.joint_names
+    def __init__(self, stream: Stream | None) -> None:
+        self._stream = stream
 
     def before(self, stamp_ns: int) -> Motion | None:
         """Return what was executed last before a tick, None when nothing was."""
-        newest = bisect_left(self._stamps, stamp_ns) - 1
+        if self._stream is None:
+            return None
+        newest = int(np.searchsorted(self._stream.stamps_ns, stamp_ns, side="left")) - 1
         if newest < 0:
             return None
-        message = _decoded(self._messages[newest])
         # Only where it ended: that is what the set points have come to.
-        end = message.points[-1].positions
-        return Motion(tuple(message.joint_names), np.zeros(1), np.asarray(end)[None])
+        end = self._stream.values[newest]
+        return Motion(self._stream.components, np.zeros(1), end[None])
 
 
-def _latencies(messages: Messages, ticks: Iterable[_Tick]) -> Floats:
+def _streams(
+    sources: Mapping[str, Source], series: Mapping[str, Series], counts: Counter[str]
+) -> dict[str, Stream]:
+    """Read the topics that have messages.
+
+    Raises:
+        ValueError: the clock was restarted within the episode.
+    """
+    streams = {}
+    for topic, source in sources.items():
+        if not series[topic].raws:
+            continue
+        stretches = read_streams(source, series[topic], counts)
+        if len(stretches) > 1:
+            raise ValueError(f"the clock of {topic} was restarted within the episode")
+        streams[topic] = stretches[0]
+    return streams
+
+
+def _by_stamp(stream: Stream | None) -> dict[int, Floats]:
+    if stream is None:
+        return {}
+    return dict(zip(stream.stamps_ns.tolist(), stream.values, strict=True))
+
+
+def _latencies(executed: Stream | None, ticks: Iterable[_Tick]) -> Floats:
     """Return the wall time from each observation to its command, NaN where there is none."""
-    sent = {header_stamp_ns(message.raw): message.publish_ns for message in messages[_EXECUTED]}
+    sent: dict[int, int] = {}
+    if executed is not None:
+        stamps, published = executed.stamps_ns.tolist(), executed.published_ns.tolist()
+        sent = dict(zip(stamps, published, strict=True))
     return _floats((sent.get(tick.stamp_ns, math.nan) - tick.sensed_ns) * 1e-9 for tick in ticks)
 
 
-def _oldest(snapshot: Snapshot) -> float:
-    return max([snapshot.joint_age, *(pose.age for pose in snapshot.objects.values())])
+def _ages(snapshot: Snapshot) -> dict[str, float]:
+    return {
+        "joint_states": snapshot.joint_age,
+        **{name: pose.age for name, pose in snapshot.objects.items()},
+    }
 
 
-def _in_order(messages: Iterable[BagMessage]) -> list[tuple[int, BagMessage]]:
-    """Return each pose once with its capture time, the oldest last; held poses repeat."""
-    once = {header_stamp_ns(message.raw): message for message in messages}
-    return sorted(once.items(), reverse=True)
+def _pose_topic(name: str) -> str:
+    return f"perception/{name}/pose"
 
 
-def _numbers(messages: Iterable[BagMessage]) -> dict[int, dict[str, float]]:
-    """Return named numbers by the stamp that they came with."""
-    found = {}
-    for message in messages:
-        decoded = _decoded(message)
-        values = zip(decoded.name, decoded.position.tolist(), strict=True)
-        found[header_stamp_ns(message.raw)] = dict(values)
-    return found
+def _is_pose(topic: str) -> bool:
+    return topic.startswith("perception/") and topic.endswith("/pose")
 
 
-def _decoded(message: BagMessage) -> Any:
-    return typestore().deserialize_cdr(message.raw, message.type)
+def _object_of(topic: str) -> str:
+    return topic.removeprefix("perception/").removesuffix("/pose")
 
 
-def _xyz(vector: Any) -> list[float]:
-    return [vector.x, vector.y, vector.z]
-
-
-def _floats(values: Iterable[Any]) -> Floats:
+def _floats(values: Iterable[object]) -> Floats:
     return np.array(list(values), dtype=np.float32)
