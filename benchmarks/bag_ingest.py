@@ -22,10 +22,10 @@ from mcap_ros2.decoder import DecoderFactory
 from rosbags.highlevel import AnyReader
 
 from rl_robot.bags import EpisodeMetadata, EpisodeWriter
+from rl_robot.bags.cdr import image_bytes, joint_state_bytes, numbers_bytes, trajectory_bytes
 from rl_robot.experience.aligning import align
 from rl_robot.experience.bag_map import BagMap, Source
 from rl_robot.robots.cartesian import Motion
-from rl_robot.ros.cdr import image_bytes, joint_state_bytes, numbers_bytes, trajectory_bytes
 
 JOINTS = tuple(f"joint_{i}" for i in range(1, 8))
 ACTIONS = ("x", "y", "z", "yaw", "gripper")

@@ -22,12 +22,12 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from sensor_msgs.msg import JointState
 
+from rl_robot.bags.cdr import numbers_bytes, read_joint_state
 from rl_robot.bringup.graph import NodeSpec, Value
 from rl_robot.bringup.process import NodeProcess, node_command
 from rl_robot.errors import UserError
 from rl_robot.robots.description import Joint, Robot, load_robot
 from rl_robot.ros import topics
-from rl_robot.ros.cdr import numbers_bytes, read_joint_state
 from rl_robot.ros.messages import status_message
 from rl_robot.supervision.session import Session, SessionPlan
 from rl_robot.tasks import load_task

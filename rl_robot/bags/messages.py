@@ -11,6 +11,8 @@ from rosbags.typesys.store import Typestore
 
 from rl_robot.errors import UserError
 
+_STAMPS: tuple[object, ...] = ("std_msgs/msg/Header", "builtin_interfaces/msg/Time")
+
 
 class Definition(NamedTuple):
     """What a message type consists of: how that is written, the text, and the type's hash."""
@@ -74,6 +76,16 @@ def is_stock_definition(message_type: str, encoding: str, data: bytes) -> bool:
         return encoding == "ros2msg" and data == message_definition(message_type).text.encode()
     except UserError:
         return False
+
+
+@cache
+def starts_with_stamp(message_type: str) -> bool:
+    """Whether messages of a stock type begin with a header or a time."""
+    definition = typestore().fielddefs.get(message_type)
+    if definition is None or not definition[1]:
+        return False
+    _, (_, kind) = definition[1][0]
+    return kind in _STAMPS
 
 
 def fits_type(raw: bytes, message_type: str) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rl_robot.bags.mcap_records import DamageError
 from rl_robot.bags.messages import BagMessage, DecodedMessage, Series, typestore
-from rl_robot.bags.metadata import EpisodeMetadata, relative_topic
+from rl_robot.bags.metadata import EpisodeMetadata, TopicQos, qos_of, relative_topic
 from rl_robot.bags.storage import McapStorage, RosbagsStorage, Storage, mcap_file
 from rl_robot.errors import UserError
 
@@ -62,6 +62,11 @@ class BagReader:
     def counts(self) -> dict[str, int]:
         """Messages of each topic."""
         return {self._topics[n]: topic.messages for n, topic in self._storage.topics.items()}
+
+    @property
+    def qos(self) -> dict[str, TopicQos]:
+        """What the publishers of each topic offered, as far as the bag says."""
+        return {self._topics[n]: qos_of(topic.qos) for n, topic in self._storage.topics.items()}
 
     @property
     def seconds(self) -> float:

@@ -19,11 +19,12 @@ _COMPRESSION_MODE = re.compile(r"^\s*compression_mode:\s*[\"']?(\w+)", re.MULTIL
 
 
 class Topic(NamedTuple):
-    """A topic of a bag: its absolute name, its ROS type, and how many messages it has."""
+    """A topic of a bag: its absolute name, its ROS type, its number of messages, its QoS (YAML)."""
 
     name: str
     type: str
     messages: int
+    qos: str = ""
 
 
 class Storage(Protocol):
@@ -68,7 +69,12 @@ class McapStorage:
         counts, *span = mcap.statistics
         self.span = (span[0], span[1])
         self.topics = {
-            channel.id: Topic(channel.topic, mcap.type_of(channel), counts.get(channel.id, 0))
+            channel.id: Topic(
+                channel.topic,
+                mcap.type_of(channel),
+                counts.get(channel.id, 0),
+                channel.metadata.get("offered_qos_profiles", ""),
+            )
             for channel in mcap.channels.values()
         }
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from rl_robot.bags.cdr import image_bytes
 from rl_robot.errors import UserError
 from rl_robot.perception.sources import VideoSource
 from rl_robot.robots.description import load_robot
 from rl_robot.ros import topics
-from rl_robot.ros.cdr import image_bytes
 from rl_robot.ros.messages import camera_info_message
 from rl_robot.ros.node import GraphNode, run
 from rl_robot.ros.parameters import read_parameters

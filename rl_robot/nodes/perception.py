@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from rclpy.publisher import Publisher
 
+from rl_robot.bags.cdr import image_bytes, numbers_bytes, pose_bytes, read_image
 from rl_robot.errors import UserError
 from rl_robot.perception.block import BlockDetector, PoseTracker
 from rl_robot.perception.image_check import ImageCheck
 from rl_robot.perception.resize import policy_image
 from rl_robot.robots.description import load_robot
 from rl_robot.ros import topics
-from rl_robot.ros.cdr import image_bytes, numbers_bytes, pose_bytes, read_image
 from rl_robot.ros.messages import (
     yaw_quaternion,
 )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from std_msgs.msg import UInt8MultiArray
 
+from rl_robot.bags.cdr import numbers_bytes, trajectory_bytes
 from rl_robot.environments.control_loop import ControlLoop
 from rl_robot.errors import UserError
 from rl_robot.experience.alignment import Snapshot
@@ -19,7 +20,6 @@ from rl_robot.policies import LEARNED, Action, Policy
 from rl_robot.policies.shelf import Shelf
 from rl_robot.robots.description import load_robot
 from rl_robot.ros import topics
-from rl_robot.ros.cdr import numbers_bytes, trajectory_bytes
 from rl_robot.ros.node import GraphNode, run
 from rl_robot.ros.observer import Executed, Observer
 from rl_robot.ros.pace import parse_pace

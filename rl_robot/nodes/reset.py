@@ -10,10 +10,10 @@ from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from rclpy.task import Future
 
+from rl_robot.bags.cdr import trajectory_bytes
 from rl_robot.resets.reset import Placement, ResetMachine, ResetStep
 from rl_robot.robots.description import load_robot
 from rl_robot.ros import topics
-from rl_robot.ros.cdr import trajectory_bytes
 from rl_robot.ros.messages import status_message
 from rl_robot.ros.node import GraphNode, run
 from rl_robot.ros.observer import Observer

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, replace
 
+from rl_robot.bags.cdr import numbers_bytes
 from rl_robot.environments.control_loop import ControlLoop
 from rl_robot.robots.description import load_robot
 from rl_robot.ros import topics
-from rl_robot.ros.cdr import numbers_bytes
 from rl_robot.ros.node import GraphNode, run
 from rl_robot.ros.observer import Observer
 from rl_robot.ros.pace import parse_pace

@@ -21,11 +21,11 @@ from std_msgs.msg import Bool, Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
+from rl_robot.bags.cdr import numbers_bytes, read_joint_state, trajectory_bytes
 from rl_robot.robots.cartesian import Motion
 from rl_robot.robots.commands import ARRAY, interface_motion
 from rl_robot.robots.description import CommandInterface, load_robot
 from rl_robot.ros import topics
-from rl_robot.ros.cdr import numbers_bytes, read_joint_state, trajectory_bytes
 from rl_robot.ros.mailbox import Mailbox
 from rl_robot.ros.messages import (
     numbers,

@@ -19,11 +19,11 @@ from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
+from rl_robot.bags.cdr import image_bytes, joint_state_bytes, pose_bytes, read_trajectory
 from rl_robot.errors import UserError
 from rl_robot.robots.commands import ARRAY
 from rl_robot.robots.description import CommandInterface, load_robot
 from rl_robot.ros import topics
-from rl_robot.ros.cdr import image_bytes, joint_state_bytes, pose_bytes, read_trajectory
 from rl_robot.ros.messages import (
     camera_info_message,
     to_time,

@@ -20,12 +20,12 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
+from rl_robot.bags.cdr import numbers_bytes
 from rl_robot.evaluation.report import write_report
 from rl_robot.experience.runs import IMITATION_FILE, RunFolder
 from rl_robot.policies import LEARNED, policy_version
 from rl_robot.robots.description import load_robot
 from rl_robot.ros import topics
-from rl_robot.ros.cdr import numbers_bytes
 from rl_robot.ros.messages import (
     numbers,
     pose_message,

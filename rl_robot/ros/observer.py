@@ -14,12 +14,12 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import Image
 
+from rl_robot.bags.cdr import read_joint_state, read_numbers, read_pose, read_trajectory
 from rl_robot.bags.stamps import header_stamp_ns
 from rl_robot.experience.alignment import Snapshot, SnapshotAssembler
 from rl_robot.robots.cartesian import Motion
 from rl_robot.robots.description import Robot
 from rl_robot.ros import topics
-from rl_robot.ros.cdr import read_joint_state, read_numbers, read_pose, read_trajectory
 from rl_robot.ros.mailbox import Letter
 from rl_robot.ros.messages import pose_arrays, stamp_ns, status_values
 from rl_robot.ros.node import GraphNode

@@ -7,15 +7,15 @@ first.
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from rl_robot.bags import BagReader
+from rl_robot.bags import BagReader, EpisodeMetadata
 from rl_robot.bags.messages import Series
 from rl_robot.environments.control_loop import ControlLoop
 from rl_robot.errors import UserError
@@ -55,10 +55,19 @@ class TransitionReader:
     start, of which not everything is in the bag, are left out.
     """
 
-    def __init__(self, task: Task, robot: Robot) -> None:
+    def __init__(self, task: Task, robot: Robot, *, other_tasks: bool = False) -> None:
+        """Make a reader for bags of this task and robot.
+
+        Args:
+            task: what observations are made by.
+            robot: the bags' robot.
+            other_tasks: also take bags that were recorded with another task, whose actions must
+                mean the same.
+        """
         self._task = task
         self._robot = robot
-        self._loop = ControlLoop(task, robot)
+        self._other_tasks = other_tasks
+        self.loop = ControlLoop(task, robot)
         self._assembler = SnapshotAssembler(robot, task.objects, needs_goal=task.has_goal)
         joints = tuple(robot.joint_names)
         self._sources = {
@@ -104,13 +113,7 @@ class TransitionReader:
         """
         if not isinstance(bag, BagReader):
             bag = BagReader(bag)
-        metadata = bag.episode
-        made, wanted = (metadata.task, metadata.robot), (self._task.name, self._robot.name)
-        if made != wanted:
-            raise UserError(
-                f"{bag.path} was recorded with task {made[0]} on robot {made[1]}, "
-                f"this is task {wanted[0]} on robot {wanted[1]}"
-            )
+        self._require_same(bag)
         sources = dict(self._sources)
         if pictures and bag.counts.get(_PICTURE):
             sources[_PICTURE] = Source(_PICTURE)
@@ -121,11 +124,34 @@ class TransitionReader:
         except (LookupError, ValueError, UserError) as error:
             raise UserError(f"{bag.path} holds no episode to learn from: {error}") from error
 
+    def ticks(self, bag: BagReader) -> Iterator["Tick"]:
+        """Give a bag's control ticks, in order, each when the loop has come to it.
+
+        Raises:
+            UserError: as `read` does.
+        """
+        self._require_same(bag)
+        counts: Counter[str] = Counter()
+        try:
+            streams = _streams(self._sources, bag.series(self._sources), counts)
+            yield from self._ticks(streams, counts, _end_of(bag.episode))
+        except (LookupError, ValueError) as error:
+            raise UserError(f"{bag.path} holds no episode to learn from: {error}") from error
+
+    def _require_same(self, bag: BagReader) -> None:
+        metadata = bag.episode
+        made, wanted = (metadata.task, metadata.robot), (self._task.name, self._robot.name)
+        if made != wanted and not (self._other_tasks and made[1] == wanted[1]):
+            raise UserError(
+                f"{bag.path} was recorded with task {made[0]} on robot {made[1]}, "
+                f"this is task {wanted[0]} on robot {wanted[1]}"
+            )
+
     def _rebuild(
         self, streams: Mapping[str, Stream], counts: Counter[str], bag: BagReader
     ) -> AlignedEpisode:
         metadata = bag.episode
-        ticks = self._ticks(streams, counts, int(metadata.extra.get("end_ns", _NO_END)))
+        ticks = list(self._ticks(streams, counts, _end_of(metadata)))
         if len(ticks) < 2:
             raise ValueError(f"{len(ticks)} whole observations are too few")
         pairs = list(pairwise(ticks))
@@ -145,10 +171,8 @@ class TransitionReader:
             name: np.stack([tick.observation[name] for tick in ticks])
             for name in self._task.observation_spec
         }
-        ages = {
-            name: np.array([tick.ages[name] for tick in ticks], np.float64)
-            for name in ticks[0].ages
-        }
+        ages_at = [tick.ages for tick in ticks]
+        ages = {name: np.array([age[name] for age in ages_at], np.float64) for name in ages_at[0]}
         picture = streams.get(_PICTURE)
         if picture is not None and picture.stamps_ns[0] <= ticks_ns[0]:
             rows = picture.newest(ticks_ns)
@@ -174,36 +198,31 @@ class TransitionReader:
 
     def _ticks(
         self, streams: Mapping[str, Stream], counts: Counter[str], end_ns: int
-    ) -> list["_Tick"]:
-        """Return the ticks with a whole observation, in order, until the episode's end."""
+    ) -> Iterator["Tick"]:
+        """Give the ticks with a whole observation, in order, until the episode's end."""
         if _TICKS not in streams:
-            return []
+            return
         # Every episode begins where its reset left the set points, at home.
-        self._loop.reset(self._robot.home_positions)
+        self.loop.reset(self._robot.home_positions)
         self._assembler.clear()
         feed = _Feed(self._assembler, streams)
         motions = _Motions(streams.get(_EXECUTED))
-        ticks = []
         for stamp in streams[_TICKS].stamps_ns.tolist():
             if stamp > end_ns:
                 break
             motion = motions.before(stamp)
             stay = np.full(len(self._task.action_names), np.nan, np.float32)
-            executed = stay if motion is None else self._loop.executed(motion)
+            executed = stay if motion is None else self.loop.executed(motion)
             snapshot = feed.at(stamp)
             if snapshot is None:
                 counts["ticks left out"] += 1
                 continue
-            observation = self._loop.observe(snapshot)
-            ticks.append(_Tick(stamp, feed.sensed_ns, observation, executed, _ages(snapshot)))
-        return ticks
-
-
-_NO_END = 2**63 - 1
+            observation = self.loop.observe(snapshot)
+            yield Tick(stamp, feed.sensed_ns, snapshot, observation, executed)
 
 
 @dataclass(frozen=True)
-class _Tick:
+class Tick:
     """One control tick: what was observed at it, and what had been executed since the one before.
 
     ``sensed_ns``: wall time at which its joint state was published. ``executed`` is not finite
@@ -212,9 +231,15 @@ class _Tick:
 
     stamp_ns: int
     sensed_ns: int
+    snapshot: Snapshot
     observation: Observation
     executed: Floats
-    ages: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def ages(self) -> dict[str, float]:
+        """Age in s of each part of the observation."""
+        objects = {name: pose.age for name, pose in self.snapshot.objects.items()}
+        return {"joint_states": self.snapshot.joint_age, **objects}
 
 
 class _Feed:
@@ -310,7 +335,7 @@ def _by_stamp(stream: Stream | None) -> dict[int, Floats]:
     return dict(zip(stream.stamps_ns.tolist(), stream.values, strict=True))
 
 
-def _latencies(executed: Stream | None, ticks: Iterable[_Tick]) -> Floats:
+def _latencies(executed: Stream | None, ticks: Iterable[Tick]) -> Floats:
     """Return the wall time from each observation to its command, NaN where there is none."""
     sent: dict[int, int] = {}
     if executed is not None:
@@ -319,11 +344,9 @@ def _latencies(executed: Stream | None, ticks: Iterable[_Tick]) -> Floats:
     return _floats((sent.get(tick.stamp_ns, math.nan) - tick.sensed_ns) * 1e-9 for tick in ticks)
 
 
-def _ages(snapshot: Snapshot) -> dict[str, float]:
-    return {
-        "joint_states": snapshot.joint_age,
-        **{name: pose.age for name, pose in snapshot.objects.items()},
-    }
+def _end_of(metadata: EpisodeMetadata) -> int:
+    """The stamp of an episode's last tick, where its bag says it."""
+    return int(metadata.extra.get("end_ns", 2**63 - 1))
 
 
 def _pose_topic(name: str) -> str:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rl_robot.bags.cdr import numbers_bytes
 from rl_robot.bags.stamps import header_stamp_ns
 from rl_robot.faults.line import FaultyTopic
 from rl_robot.faults.plan import (
@@ -20,7 +21,6 @@ from rl_robot.faults.plan import (
     Reorder,
     Stamp,
 )
-from rl_robot.ros.cdr import numbers_bytes
 
 SECOND = 1_000_000_000
 

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from rl_robot.bags import BagReader
+from rl_robot.bags.cdr import read_joint_state, read_trajectory
 from rl_robot.bags.stamps import header_stamp_ns
 from rl_robot.experience.runs import RunFolder
 from rl_robot.faults.line import FaultyTopic
 from rl_robot.faults.plan import parse_plan
 from rl_robot.ros import topics
-from rl_robot.ros.cdr import read_joint_state, read_trajectory
 from rl_robot.ros.messages import joint_state_message, stamp_ns, status_message
 
 PATIENCE = 180.0  # s: a bound for a busy machine, not a measure

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from rl_robot.bags.cdr import numbers_bytes
 from rl_robot.robots.description import load_robot
 from rl_robot.ros import observer, topics
-from rl_robot.ros.cdr import numbers_bytes
 from rl_robot.ros.observer import TICK_PATIENCE, Observer
 from rl_robot.tasks import load_task
 

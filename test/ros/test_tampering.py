@@ -12,9 +12,9 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64MultiArray, String
 from trajectory_msgs.msg import JointTrajectory
 
+from rl_robot.bags.cdr import joint_state_bytes, pose_bytes, read_joint_state, trajectory_bytes
 from rl_robot.faults.plan import NAMES, NUMBERS
 from rl_robot.robots.cartesian import Motion
-from rl_robot.ros.cdr import joint_state_bytes, pose_bytes, read_joint_state, trajectory_bytes
 from rl_robot.ros.tampering import has_field, is_stamped, tamper
 
 JOINTS = ("a", "b", "c")

@@ -12,8 +12,9 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
+from rl_robot.bags import cdr
 from rl_robot.robots.cartesian import Motion
-from rl_robot.ros import cdr, messages
+from rl_robot.ros import messages
 
 NAMES = st.lists(
     st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=9), max_size=8
