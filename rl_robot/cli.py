@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rl_robot import __version__
+from rl_robot.bag_commands import add_bag_commands
 from rl_robot.errors import UserError
 
 BAD_INPUT = 2
@@ -162,6 +163,8 @@ def _parser() -> argparse.ArgumentParser:
     recorded.add_argument("--task", help="task by name or module:Class (the policy's)")
     recorded.add_argument("--run", help="name of the new run's folder")
     evaluate.set_defaults(run_command=_evaluate)
+
+    add_bag_commands(commands)
 
     topics = commands.add_parser("topics", help="print docs/topics.md: every topic and its QoS")
     topics.set_defaults(run_command=_topics)

@@ -1,7 +1,8 @@
 """What a bag holds, topic by topic: how much, how often, with which gaps and delays."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -139,6 +140,45 @@ def as_page(facts: BagFacts) -> str:
                 f"{(start - facts.start_ns) * 1e-9:.3f} s on"
             )
     return "\n".join(lines)
+
+
+def as_lines(facts: Sequence[BagFacts]) -> str:
+    """Return several bags' facts as a table for a terminal, a line each."""
+    rows = [_line(one) for one in facts]
+    head = (
+        "bag",
+        "task",
+        "policy",
+        "split",
+        "outcome",
+        "steps",
+        "seconds",
+        "messages",
+        "MB",
+        "gaps",
+    )
+    return as_text(Table(f"{len(facts)} bags", head, rows))
+
+
+def _line(facts: BagFacts) -> tuple[str, ...]:
+    metadata = facts.metadata
+    told = (NONE,) * 5
+    if metadata is not None:
+        told = (
+            metadata.task,
+            metadata.policy,
+            metadata.split,
+            metadata.outcome,
+            str(metadata.steps),
+        )
+    return (
+        Path(facts.path).name,
+        *told,
+        f"{facts.seconds:.2f}",
+        str(sum(topic.count for topic in facts.topics)),
+        f"{facts.size / 1e6:.1f}",
+        str(sum(len(topic.gaps) for topic in facts.topics)),
+    )
 
 
 _HEAD = ("topic", "type", "messages", "MB", "Hz", "longest s", "gaps", "behind p50 ms", "p99 ms")
