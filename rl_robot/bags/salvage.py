@@ -129,7 +129,12 @@ def salvage(path: Path) -> Salvage:
     Raises:
         OSError: it can't be read.
     """
-    return _Walker(map_file(path)).run()
+    return salvage_contents(map_file(path))
+
+
+def salvage_contents(contents: memoryview) -> Salvage:
+    """Find all that is whole in a file's contents."""
+    return _Walker(contents).run()
 
 
 class _Walker:
