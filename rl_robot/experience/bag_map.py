@@ -22,6 +22,7 @@ Of each source:
 - ``size``: [width, height] of pictures;
 - ``stamp``: ``header`` (the default where there is one) or ``log``: when it was recorded;
 - ``offset``: s to be added to its stamps, where they are known to be off;
+- ``scale``: what its numbers are multiplied by, one factor or one for each;
 - ``max_age``: s; where the newest is older at a tick, there is a gap.
 """
 
@@ -37,7 +38,7 @@ from rl_robot.robots.section import Section
 
 _PICTURE_SIZE = (64, 64)
 _LARGEST_PICTURE = 4096
-_KEYS = ("fields", "names", "size", "stamp", "offset", "max_age")
+_KEYS = ("fields", "names", "size", "stamp", "offset", "scale", "max_age")
 _OPTIONAL = ("proposed", "reward", "terminated")
 
 
@@ -51,6 +52,7 @@ class Source:
     size: tuple[int, int] = _PICTURE_SIZE
     stamp: str = "header"
     offset_ns: int = 0
+    scale: tuple[float, ...] = ()
     max_age: float = math.inf
 
 
@@ -145,6 +147,7 @@ def _source(section: Section) -> Source:
         size=_size(section) if "size" in section else _PICTURE_SIZE,
         stamp=section.choice("stamp", ("header", "log")) if "stamp" in section else "header",
         offset_ns=round(section.number("offset") * 1e9) if "offset" in section else 0,
+        scale=_scale(section) if "scale" in section else (),
         max_age=section.positive("max_age") if "max_age" in section else math.inf,
     )
     section.refuse_others(*_KEYS)
@@ -161,3 +164,13 @@ def _size(section: Section) -> tuple[int, int]:
     if not whole:
         raise section.error(f"size is {value!r}, it must be [width, height] in pixels")
     return int(value[0]), int(value[1])
+
+
+def _scale(section: Section) -> tuple[float, ...]:
+    value = section.value("scale")
+    factors = value if isinstance(value, list) and value else [value]
+    if not all(isinstance(f, int | float) and not isinstance(f, bool) for f in factors):
+        raise section.error(f"scale is {value!r}, it must be a number, or a list of numbers")
+    if not all(math.isfinite(factor) for factor in factors):
+        raise section.error(f"scale is {value!r}, it must be finite")
+    return tuple(map(float, factors))

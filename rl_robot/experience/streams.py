@@ -201,9 +201,15 @@ def _numbers(
     counts[f"{source.topic}: not finite"] += int((~finite).sum())
     order = order[finite]
     stamps_ns = np.concatenate(stamps)[order] if stamps else None
-    return _Table(
-        row[order], stamps_ns, table[order].astype(np.float64), components, "not finite numbers"
-    )
+    values = table[order].astype(np.float64)
+    if len(source.scale) > 1 and len(source.scale) != len(components):
+        raise UserError(
+            f"{source.topic}: {len(source.scale)} factors in scale for {len(components)} numbers "
+            f"({', '.join(components)})"
+        )
+    if source.scale:
+        values *= source.scale
+    return _Table(row[order], stamps_ns, values, components, "not finite numbers")
 
 
 def _values(
