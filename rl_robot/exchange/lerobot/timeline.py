@@ -1,0 +1,93 @@
+"""When the rows of a data set happened: ticks, and captures of what was observed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rl_robot.errors import UserError
+from rl_robot.exchange.lerobot import layout
+from rl_robot.exchange.lerobot.description import Description
+from rl_robot.exchange.lerobot.reader import DatasetEpisode
+
+_NANOSECONDS = 1_000_000_000
+_END_NS = (1 << 31) * _NANOSECONDS  # of what a ROS time stamp can say
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Ticks (N,), those that steps lead to (S,), and captures of observations (N,), all in ns.
+
+    S is N, or N - 1 where the last row is an observation that nothing was done on.
+    """
+
+    ticks: npt.NDArray[np.int64]
+    next_ticks: npt.NDArray[np.int64]
+    captures: Mapping[str, npt.NDArray[np.int64]]
+
+    @property
+    def steps(self) -> int:
+        """S."""
+        return len(self.next_ticks)
+
+
+def timeline_of(description: Description, episode: DatasetEpisode) -> Timeline:
+    """When an episode happened.
+
+    Raises:
+        UserError: its time stamps do not ascend.
+    """
+    ticks = _ticks(description, episode)
+    ours = kept_of(description, episode)
+    last = episode.columns.get(layout.LAST)
+    kept_last = last is not None and len(ticks) > 1 and bool(last[-1, 0])
+    if kept_last:
+        return Timeline(ticks, ticks[1:], _captures(description, episode, ticks))
+    end = ours.get("last_tick_ns")
+    if not isinstance(end, int) or not ticks[-1] < end < _END_NS:
+        end = int(ticks[-1]) + round(_NANOSECONDS / description.fps)
+    next_ticks = np.append(ticks[1:], end)
+    return Timeline(ticks, next_ticks, _captures(description, episode, ticks))
+
+
+def _ticks(description: Description, episode: DatasetEpisode) -> npt.NDArray[np.int64]:
+    if layout.TICK in episode.columns:
+        ticks = episode.columns[layout.TICK][:, 0].astype(np.int64)
+    else:
+        start = _NANOSECONDS + round(episode.first / description.fps * _NANOSECONDS)
+        ticks = start + np.rint(episode.seconds * _NANOSECONDS).astype(np.int64)
+    if not (np.diff(ticks) > 0).all() or not 0 <= ticks[0] <= ticks[-1] < _END_NS:
+        raise UserError(
+            f"{episode.entry.data}: the time stamps of episode {episode.entry.index} do not "
+            "ascend, or are beyond what a ROS time can hold"
+        )
+    return ticks
+
+
+def _captures(
+    description: Description, episode: DatasetEpisode, ticks: npt.NDArray[np.int64]
+) -> dict[str, npt.NDArray[np.int64]]:
+    """When each observation was captured, by its own name."""
+    if layout.AGES not in episode.columns:
+        return {}
+    ages = episode.columns[layout.AGES].astype(np.float64)
+    known = np.isfinite(ages) & (ages >= 0) & (ages * _NANOSECONDS <= ticks[:, None])
+    captured = ticks[:, None] - np.rint(np.where(known, ages, 0.0) * _NANOSECONDS).astype(np.int64)
+    names = component_names(description, layout.AGES)
+    return {name: captured[:, column] for column, name in enumerate(names)}
+
+
+def component_names(description: Description, key: str) -> tuple[str, ...]:
+    """Names of a feature's components, made up where the data set has none."""
+    feature = description.features[key]
+    size = int(np.prod(feature.shape))
+    stem = key.rsplit(".", 1)[-1]
+    return feature.names or ((stem,) if size == 1 else tuple(f"{stem}_{i}" for i in range(size)))
+
+
+def kept_of(description: Description, episode: DatasetEpisode) -> Mapping[str, Any]:
+    """What our exporter kept of the episode beside what LeRobot has a place for."""
+    index = episode.entry.index
+    return description.ours[index] if index < len(description.ours) else {}
