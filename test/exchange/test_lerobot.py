@@ -153,6 +153,7 @@ def test_what_has_no_place_in_a_bag_is_kept_by_its_name(bags: list[BagReader]) -
         "joint_states",
         "lerobot/gap",
         "lerobot/proposed_action",
+        "perception/ages",
         "perception/block/pose",
         "policy/action",
         "reward",

@@ -5,6 +5,7 @@
     pictures                    <name>/image_raw        Image
     action                      policy/action           named numbers
     next.reward, next.success   reward                  named numbers, stamped with the next tick
+    ticks                       perception/ages         named numbers: how old each observation is
     everything else             lerobot/<feature>       named numbers, or String
 
 Time is the feature ``tick_ns`` where there is one (our exporter writes it). Otherwise the clock of
@@ -32,6 +33,7 @@ from rl_robot.exchange.lerobot.timeline import Timeline, component_names, kept_o
 _NANOSECONDS = 1_000_000_000
 _SAME_NS = 1000  # captures nearer than this are one: ages are kept as float32
 _REWARD = "reward"
+_TICKS = "perception/ages"
 _REWARD_PARTS = (layout.REWARD, layout.DONE, layout.TRUNCATED, layout.SUCCESS)
 _NOT_SENT = {layout.TICK, layout.AGES, layout.LATENCY, layout.LAST, *_REWARD_PARTS}
 
@@ -77,7 +79,7 @@ def _topics(description: Description) -> dict[str, str]:
     for key in description.features:
         if key not in _NOT_SENT:
             topics[key] = _topic(key, description)
-    taken: dict[str, str] = {_REWARD: layout.REWARD}
+    taken: dict[str, str] = {_REWARD: layout.REWARD, _TICKS: layout.TICK}
     for key, topic in topics.items():
         if topic in taken:
             raise UserError(
@@ -118,14 +120,17 @@ def _write(
 ) -> Path:
     timeline = timeline_of(description, episode)
     types = {topic: _type(description, key) for key, topic in topics.items()}
+    types[_TICKS] = messages.JOINT_STATE
     if any(key in episode.columns for key in _REWARD_PARTS):
         types[_REWARD] = messages.JOINT_STATE
     writer = EpisodeWriter(path, types)
     try:
         streams = [
-            _messages(description, episode, timeline, key, topic) for key, topic in topics.items()
+            *(_messages(description, episode, timeline, k, topic) for k, topic in topics.items()),
+            _ticks(description, timeline),
+            _rewards(episode, timeline),
         ]
-        for stamp, published, topic, raw in heapq.merge(*streams, _rewards(episode, timeline)):
+        for stamp, published, topic, raw in heapq.merge(*streams):
             writer.write(topic, raw, stamp, published)
     except BaseException:
         writer.abort()
@@ -143,7 +148,7 @@ def _messages(
     description: Description, episode: DatasetEpisode, timeline: Timeline, key: str, topic: str
 ) -> Iterator[_Sent]:
     """A feature's messages, row by row; a capture that was held is sent once."""
-    captures = timeline.captures.get(description.observations.get(key, key), timeline.ticks)
+    captures = timeline.captured(description.observations.get(key, key))
     serialize = _serializer(description, key)
     previous: int | None = None
     for row, value in enumerate(_values(description, episode, timeline, key)):
@@ -151,7 +156,8 @@ def _messages(
         if previous is not None and abs(stamp - previous) < _SAME_NS:
             continue
         previous = stamp
-        yield stamp, _published(episode, key, row, stamp), topic, serialize(stamp, value)
+        published = int(timeline.ticks[row]) + _delay_ns(episode, key, row)
+        yield stamp, published, topic, serialize(stamp, value)
 
 
 def _serializer(description: Description, key: str) -> Callable[[int, Any], bytes]:
@@ -174,15 +180,34 @@ def _values(
     if key in description.texts:
         return episode.texts[key]
     values = episode.columns[key]
-    return values if key.startswith(layout.OBSERVATION) else values[: timeline.steps]
+    return values if _is_observation(key) else values[: timeline.steps]
 
 
-def _published(episode: DatasetEpisode, key: str, row: int, stamp: int) -> int:
-    """An action is published its latency after the tick, where that is known."""
+def _is_observation(key: str) -> bool:
+    return key.startswith(layout.OBSERVATION) and key not in _NOT_SENT
+
+
+def _delay_ns(episode: DatasetEpisode, key: str, row: int) -> int:
+    """From the tick to the publication: an action's latency, where that is known."""
     latency = episode.columns.get(layout.LATENCY)
     if key != layout.ACTION or latency is None or not 0 <= latency[row, 0] < 1e6:
-        return stamp
-    return stamp + round(float(latency[row, 0]) * _NANOSECONDS)
+        return 0
+    return round(float(latency[row, 0]) * _NANOSECONDS)
+
+
+def _ticks(description: Description, timeline: Timeline) -> Iterator[_Sent]:
+    """A message at each tick that says how old each observation is, as perception's in a session.
+
+    So is one at what the last step led to, of which nothing was seen if the exporter left it out.
+    """
+    observed = [key for key in description.features if _is_observation(key)]
+    names = [description.observations.get(key, key) for key in observed]
+    captures = np.stack([timeline.captured(name) for name in names]) if names else None
+    for step, tick in enumerate(timeline.ticks):
+        ages = np.zeros(0)
+        if captures is not None:
+            ages = (tick - captures[:, min(step, timeline.rows - 1)]) * 1e-9
+        yield int(tick), int(tick), _TICKS, messages.joint_state(int(tick), names, ages)
 
 
 def _rewards(episode: DatasetEpisode, timeline: Timeline) -> Iterator[_Sent]:
@@ -192,7 +217,7 @@ def _rewards(episode: DatasetEpisode, timeline: Timeline) -> Iterator[_Sent]:
         return
     names = tuple(known)
     table = np.stack([values[: timeline.steps] for values in known.values()], axis=1)
-    for stamp, numbers in zip(timeline.next_ticks, table, strict=True):
+    for stamp, numbers in zip(timeline.ticks[1:], table, strict=True):
         raw = messages.joint_state(int(stamp), names, numbers)
         yield int(stamp), int(stamp), _REWARD, raw
 

@@ -119,7 +119,6 @@ def _steps(episode: AlignedEpisode, rows: int) -> dict[str, tuple[Feature, npt.N
     actions = Feature("float32", (len(episode.action_names),), episode.action_names)
     columns: dict[str, tuple[Feature, npt.NDArray[Any]]] = {
         layout.ACTION: (actions, _repeat_last(episode.action, rows)),
-        layout.PROPOSED: (actions, _repeat_last(episode.proposed, rows)),
         layout.TICK: (Feature("int64", (1,)), episode.ticks_ns[:rows]),
         layout.REWARD: (Feature("float32", (1,)), _filled(episode.rewards, rows, 0.0)),
         layout.LATENCY: (Feature("float32", (1,)), _filled(episode.latencies, rows, np.nan)),
@@ -128,6 +127,11 @@ def _steps(episode: AlignedEpisode, rows: int) -> dict[str, tuple[Feature, npt.N
         layout.SUCCESS: _flags(last & succeeded),
         layout.GAP: _flags(np.isin(np.arange(rows), episode.gaps)),
     }
+    if episode.proposed.shape[1]:  # nothing is known of it otherwise
+        width = episode.proposed.shape[1]
+        names = episode.action_names if width == len(episode.action_names) else None
+        proposed = _numbers(width, names, layout.PROPOSED)
+        columns[layout.PROPOSED] = proposed, _repeat_last(episode.proposed, rows)
     if episode.ages:
         ages = np.stack([age[:rows] for age in episode.ages.values()], axis=1)
         named = Feature("float32", (len(episode.ages),), tuple(episode.ages))

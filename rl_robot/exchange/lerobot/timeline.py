@@ -18,19 +18,26 @@ _END_NS = (1 << 31) * _NANOSECONDS  # of what a ROS time stamp can say
 
 @dataclass(frozen=True)
 class Timeline:
-    """Ticks (N,), those that steps lead to (S,), and captures of observations (N,), all in ns.
+    """N rows and S steps: N of them, or N - 1 where nothing was done on the last row.
 
-    S is N, or N - 1 where the last row is an observation that nothing was done on.
+    Attributes:
+        ticks: (S + 1,) ns: of the rows, and of what the last step led to.
+        captures: by the observation's own name (N,) ns, where its ages are known.
+        rows: N.
     """
 
     ticks: npt.NDArray[np.int64]
-    next_ticks: npt.NDArray[np.int64]
     captures: Mapping[str, npt.NDArray[np.int64]]
+    rows: int
 
     @property
     def steps(self) -> int:
         """S."""
-        return len(self.next_ticks)
+        return len(self.ticks) - 1
+
+    def captured(self, observation: str) -> npt.NDArray[np.int64]:
+        """When the observation of each row was captured (N,), ns: at its tick if that's unknown."""
+        return self.captures.get(observation, self.ticks[: self.rows])
 
 
 def timeline_of(description: Description, episode: DatasetEpisode) -> Timeline:
@@ -40,16 +47,14 @@ def timeline_of(description: Description, episode: DatasetEpisode) -> Timeline:
         UserError: its time stamps do not ascend.
     """
     ticks = _ticks(description, episode)
-    ours = kept_of(description, episode)
+    captures = _captures(description, episode, ticks)
     last = episode.columns.get(layout.LAST)
-    kept_last = last is not None and len(ticks) > 1 and bool(last[-1, 0])
-    if kept_last:
-        return Timeline(ticks, ticks[1:], _captures(description, episode, ticks))
-    end = ours.get("last_tick_ns")
-    if not isinstance(end, int) or not ticks[-1] < end < _END_NS:
-        end = int(ticks[-1]) + round(_NANOSECONDS / description.fps)
-    next_ticks = np.append(ticks[1:], end)
-    return Timeline(ticks, next_ticks, _captures(description, episode, ticks))
+    if last is None or len(ticks) < 2 or not last[-1, 0]:
+        end = kept_of(description, episode).get("last_tick_ns")
+        if not isinstance(end, int) or not ticks[-1] < end < _END_NS:
+            end = int(ticks[-1]) + round(_NANOSECONDS / description.fps)
+        ticks = np.append(ticks, end)
+    return Timeline(ticks, captures, len(episode))
 
 
 def _ticks(description: Description, episode: DatasetEpisode) -> npt.NDArray[np.int64]:
