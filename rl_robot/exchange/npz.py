@@ -78,7 +78,7 @@ def load_npz(path: Path, *, max_bytes: int = 8 << 30) -> AlignedEpisode:
     try:
         arrays = _read(path, max_bytes)
         return _episode(arrays)
-    except (zipfile.BadZipFile, ValueError, KeyError, TypeError, EOFError, OSError) as error:
+    except Exception as error:  # zipfile's, zlib's and numpy's, each with errors of its own
         raise UserError(f"{path} is not an episode that export_npz wrote ({error})") from None
 
 

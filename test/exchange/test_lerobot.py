@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from rl_robot.bags import BagReader
 from rl_robot.errors import UserError
 from rl_robot.exchange import LeRobotExport, export_lerobot, import_lerobot
+from rl_robot.exchange.lerobot import layout
 from rl_robot.exchange.lerobot.statistics import column_statistics, combine
 from rl_robot.experience.aligned import AlignedEpisode
 
@@ -181,6 +183,41 @@ def test_pictures_of_odd_size_are_written_too(tmp_path: Path) -> None:
     [bag] = import_lerobot(tmp_path / "d", tmp_path / "bags")
     frame = next(BagReader(bag).decoded(["camera/image_raw"])).message
     assert psnr(frame.data.reshape(95, 127, 3), odd["camera/image_raw"][0]) > 30
+
+
+def test_episodes_of_one_step(tmp_path: Path) -> None:
+    episodes = [aligned_episodes.episode(i, steps=1) for i in range(4)]
+    assert export(tmp_path / "d", episodes) == LeRobotExport(4, 4)
+    bags = [BagReader(path) for path in import_lerobot(tmp_path / "d", tmp_path / "bags")]
+    for bag, episode in zip(bags, episodes, strict=True):
+        [frame] = bag.decoded(["camera/image_raw"])
+        got = frame.message.data.reshape(*aligned_episodes.CAMERA, 3)
+        assert psnr(got, episode.observations["camera/image_raw"][0]) > 30
+
+
+@pytest.mark.parametrize("limit", ["DATA_MEGABYTES", "VIDEO_MEGABYTES"])
+def test_files_of_a_limited_size_follow_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(layout, limit, 1e-6)
+    monkeypatch.setattr(layout, "FILES_PER_CHUNK", 2)
+    episodes = [aligned_episodes.episode(i, steps=40) for i in range(3)]
+    export(tmp_path / "d", episodes)
+    kind = "data" if limit.startswith("DATA") else "videos/observation.images.camera"
+    files = sorted(
+        p.relative_to(tmp_path / "d" / kind) for p in (tmp_path / "d" / kind).rglob("f*")
+    )
+    assert [f.with_suffix("") for f in files] == [
+        Path("chunk-000/file-000"),
+        Path("chunk-000/file-001"),
+        Path("chunk-001/file-000"),
+    ]
+    bags = [BagReader(path) for path in import_lerobot(tmp_path / "d", tmp_path / "bags")]
+    for bag, episode in zip(bags, episodes, strict=True):
+        first = next(bag.decoded(["camera/image_raw"])).message.data
+        truth = episode.observations["camera/image_raw"][0]
+        assert psnr(first.reshape(truth.shape), truth) > 30
+        assert [m.log_ns for m in bag.messages(["policy/action"])] == episode.ticks_ns[:-1].tolist()
 
 
 def test_chosen_episodes_and_progress(dataset: Path, tmp_path: Path) -> None:
@@ -352,6 +389,25 @@ def test_a_file_that_is_cut_short_or_missing_is_named(
         with pytest.raises(UserError):
             import_lerobot(copy, tmp_path / "bags")
     assert not list((tmp_path / "bags").glob("*"))
+
+
+@pytest.mark.parametrize("table", ["data", "meta/episodes"])
+def test_a_flipped_bit_in_a_table_raises_nothing_else(
+    copy: Path, tmp_path: Path, table: str
+) -> None:
+    path = copy / table / "chunk-000/file-000.parquet"
+    contents = path.read_bytes()
+    chance = random.Random(0)
+    refused = 0
+    for i in range(30):
+        flipped = bytearray(contents)
+        flipped[chance.randrange(len(flipped))] ^= 1 << chance.randrange(8)
+        path.write_bytes(flipped)
+        try:
+            import_lerobot(copy, tmp_path / f"bags{i}", episodes=[1])
+        except UserError:
+            refused += 1
+    assert refused > 5
 
 
 def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
 """Numpy archives: what was written comes back, and what was not written by us is refused."""
 
 import io
+import random
 import zipfile
 from pathlib import Path
 
 import aligned_episodes
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -56,6 +57,7 @@ def episodes(draw: st.DrawFn) -> AlignedEpisode:
     )
 
 
+@settings(max_examples=50)
 @given(episode=episodes())
 def test_an_episode_comes_back(
     tmp_path_factory: pytest.TempPathFactory, episode: AlignedEpisode
@@ -113,6 +115,22 @@ def test_every_truncation_is_refused(tmp_path: Path) -> None:
         path.write_bytes(contents[:size])
         with pytest.raises(UserError, match=r"is not an episode that export_npz wrote"):
             load_npz(path)
+
+
+def test_a_flipped_bit_raises_nothing_else(tmp_path: Path) -> None:
+    [path] = export_npz([aligned_episodes.episode(steps=1)], tmp_path / "out")
+    contents = path.read_bytes()
+    chance = random.Random(0)
+    refused = 0
+    for _ in range(300):
+        flipped = bytearray(contents)
+        flipped[chance.randrange(len(flipped))] ^= 1 << chance.randrange(8)
+        path.write_bytes(flipped)
+        try:
+            load_npz(path)
+        except UserError:
+            refused += 1
+    assert refused > 200  # all but those in what is not read, such as times of files
 
 
 def test_foreign_and_hostile_archives_are_refused(tmp_path: Path) -> None:

@@ -166,12 +166,14 @@ def table_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     if not path.is_file():
         raise UserError(f"there is no table {path}")
     try:
-        with pq.ParquetFile(path) as table:
+        with pq.ParquetFile(path, page_checksum_verification=True) as table:
             missing = set(columns) - set(table.schema_arrow.names)
             if missing:
                 raise UserError(f"{path}: the column {min(missing)} is missing")
             yield from table.iter_batches(batch_size=1024, columns=columns)
-    except (pa.ArrowException, OSError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # a damaged table makes pyarrow fail in many ways
         raise UserError(f"{path} is damaged ({_line(error)})") from None
 
 

@@ -41,7 +41,9 @@ class ParquetFiles:
         place = self.place()
         if self._writer is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = pq.ParquetWriter(self._path, table.schema, compression="snappy")
+            self._writer = pq.ParquetWriter(
+                self._path, table.schema, compression="snappy", write_page_checksum=True
+            )
         self._writer.write_table(table)
         return place
 
@@ -71,7 +73,7 @@ class VideoFiles:
 
     def write(self, pictures: npt.NDArray[np.uint8]) -> dict[str, Any]:
         """Add an episode; returns what its description says of where it is."""
-        if self._writer and self._writer.path.stat().st_size >= layout.VIDEO_MEGABYTES * _MEGABYTE:
+        if self._writer and self._writer.bytes >= layout.VIDEO_MEGABYTES * _MEGABYTE:
             self.close()
             self._place = layout.next_file(*self._place)
         writer = self._writer or self._open()

@@ -26,8 +26,8 @@ class VideoWriter:
     def __init__(self, path: Path, *, fps: float, height: int, width: int, crf: int) -> None:
         """Open the file, which must not exist; its folder is made."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.path = path
         self.frames = 0
+        self.bytes = 0  # of what the encoder has given out so far
         self._size = (height, width)
         self._container = av.open(str(path), "w")
         codec, options = ("libx264", {"bf": "0"})
@@ -61,17 +61,21 @@ class VideoWriter:
         for picture in pictures:
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
             frame.pts = self.frames
-            self._container.mux(self._stream.encode(frame))
+            self._mux(self._stream.encode(frame))
             self.frames += 1
 
     def close(self) -> None:
         """Write what is buffered, and the index."""
-        self._container.mux(self._stream.encode())
+        self._mux(self._stream.encode())
         self._container.close()
 
     def abort(self) -> None:
         """Close the file as it is."""
         self._container.close()
+
+    def _mux(self, packets: "list[av.Packet]") -> None:
+        self.bytes += sum(packet.size for packet in packets)
+        self._container.mux(packets)
 
 
 def read_frames(
