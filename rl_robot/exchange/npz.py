@@ -54,8 +54,7 @@ def export_npz(
     with whole_folder(folder) as part:
         for index, episode in enumerate(episodes):
             names.append(f"episode_{index:06d}.npz")
-            with (part / names[-1]).open("xb") as stream:
-                np.savez_compressed(stream, allow_pickle=False, **_arrays(episode))
+            _write(part / names[-1], _arrays(episode))
             if progress:
                 progress(len(names))
         if not names:
@@ -108,6 +107,17 @@ def _arrays(episode: AlignedEpisode) -> dict[str, npt.NDArray[Any]]:
         "gaps": np.array(episode.gaps, dtype=np.int64),
         "metadata": np.array(json.dumps(metadata)),
     }
+
+
+def _write(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
+    """As `np.savez_compressed`, but by zlib's level 1: its level 6 is for pictures a waste.
+
+    A 320x240 picture with a sensor's noise took 11 ms for 51 % of its size, and 89 ms for 47 %.
+    """
+    with zipfile.ZipFile(path, "x", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, values in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                npy.write_array(entry, np.asanyarray(values), allow_pickle=False)
 
 
 def _episode(arrays: dict[str, npt.NDArray[Any]]) -> AlignedEpisode:
