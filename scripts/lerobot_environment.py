@@ -32,6 +32,14 @@ TORCH = ("torch==2.13.0", "torchvision==0.28.0")
 DECODER = [str(PYTHON), "-c", "import torchcodec.decoders"]
 
 
+def works(command: Sequence[str]) -> bool:
+    """Tell whether a command is there and succeeds."""
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
 def run(command: Sequence[str], what: str) -> None:
     """Run a command whose output matters only when it fails."""
     print(f"lerobot set-up: {what}", flush=True)
@@ -59,13 +67,9 @@ def install_torch() -> None:
 
 def install_ffmpeg() -> None:
     """Install the libraries by which lerobot decodes videos, where they are missing."""
-    if subprocess.run(DECODER, capture_output=True, check=False).returncode == 0:
+    if works(DECODER):
         return
-    free_sudo = (
-        subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False).returncode == 0
-        if os.path.exists("/usr/bin/sudo")
-        else False
-    )
+    free_sudo = works(["sudo", "-n", "true"])
     commands = install_commands(["ffmpeg"], is_root=os.geteuid() == 0, free_sudo=free_sudo)
     if commands is None:
         raise SetupError("lerobot decodes videos by FFmpeg: sudo apt-get install ffmpeg")

@@ -15,7 +15,7 @@ import pytest
 from rl_robot.bags import BagReader
 from rl_robot.errors import UserError
 from rl_robot.exchange import LeRobotExport, export_lerobot, import_lerobot
-from rl_robot.exchange.lerobot import layout
+from rl_robot.exchange.lerobot import description, layout
 from rl_robot.exchange.lerobot.statistics import column_statistics, combine
 from rl_robot.experience.aligned import AlignedEpisode
 
@@ -290,6 +290,11 @@ def test_what_cannot_be_a_feature_is_named(tmp_path: Path) -> None:
     cube = replace(episode, observations={"depth": np.zeros((7, 4, 4), np.float32)}, ages={})
     with pytest.raises(UserError, match=r"observation depth has the shape \(4, 4\)"):
         export(tmp_path / "d", [cube])
+    with pytest.raises(UserError, match="nothing has no components"):
+        export(
+            tmp_path / "d",
+            [replace(episode, observations={"nothing": np.zeros((7, 0), np.float32)}, ages={})],
+        )
     with pytest.raises(UserError, match="no vector observation torque: one of joint_states, perc"):
         export(tmp_path / "d", [episode], state="torque")
     twice = {"a/b": np.zeros((7, 1), np.float32), "a.b": np.zeros((7, 1), np.float32)}
@@ -368,6 +373,17 @@ def test_the_table_of_episodes_is_checked(copy: Path, tmp_path: Path) -> None:
                 copy, tmp_path / "bags", episodes=[0, 1] if "episode_i" in str(change) else None
             )
     assert not list((tmp_path / "bags").glob("*"))
+
+
+def test_a_table_of_endless_rows_is_not_read_to_its_end(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = copy / "data/chunk-000/file-000.parquet"
+    rows = pq.read_table(path)
+    pq.write_table(rows.take([0] * 3000), path)
+    monkeypatch.setattr(description, "_ROWS", 2000)
+    with pytest.raises(UserError, match="episode 0 has more than 2000 rows"):
+        import_lerobot(copy, tmp_path / "bags")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ _FEATURES = 1000
 _ROW_NUMBERS = 1 << 20  # of one feature in one row
 _SIDE = 1 << 14  # pixels
 _ROWS = 1 << 24  # of an episode
+_EPISODE_BYTES = 4 << 30  # of an episode's numbers, 8 bytes each
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,200}")
 _NUMBERS = {
     "bool",
@@ -75,6 +76,12 @@ class Description:
         """Features that are texts."""
         return [key for key, feature in self.features.items() if feature.dtype == "string"]
 
+    @property
+    def most_rows(self) -> int:
+        """How many rows an episode may have."""
+        numbers = sum(math.prod(self.features[key].shape) for key in self.columns)
+        return min(_ROWS, _EPISODE_BYTES // (8 * max(1, numbers)))
+
     def entries(self) -> Iterator[EpisodeEntry]:
         """The episodes, in order.
 
@@ -101,7 +108,7 @@ class Description:
 
     def _entry(self, row: Mapping[str, Any], videos: list[str], path: Path) -> EpisodeEntry:
         try:
-            length = _whole(row["length"], 1, _ROWS)
+            length = _whole(row["length"], 1, self.most_rows)
             return EpisodeEntry(
                 index=_whole(row["episode_index"], 0, 1 << 31),
                 task="; ".join(str(task)[:1000] for task in row["tasks"][:10]),

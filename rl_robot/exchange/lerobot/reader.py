@@ -61,7 +61,7 @@ def read_episodes(
     for entry in description.entries():
         if entry.data != path:
             path = entry.data
-            rows = _split(path, names)
+            rows = _split(path, names, description.most_rows)
         table = next(rows, None)
         if table is None or table["episode_index"][0].as_py() != entry.index:
             raise UserError(f"{path}: the rows of episode {entry.index} are missing")
@@ -93,7 +93,7 @@ def pictures(
     yield from read_frames(path, times.tolist(), height=height, width=width, tolerance=half)
 
 
-def _split(path: Path, names: list[str]) -> Iterator[pa.Table]:
+def _split(path: Path, names: list[str], most_rows: int) -> Iterator[pa.Table]:
     """A table cut where its episode index changes."""
     pending: list[pa.RecordBatch] = []
     for batch in table_batches(path, names):
@@ -106,6 +106,9 @@ def _split(path: Path, names: list[str]) -> Iterator[pa.Table]:
                 yield pa.Table.from_batches(pending)
                 pending = []
             pending.append(batch.slice(start, end - start))
+            if sum(map(len, pending)) > most_rows:
+                # A few bytes of a table can stand for any number of equal rows.
+                raise UserError(f"{path}: episode {episodes[start]} has more than {most_rows} rows")
     if pending:
         yield pa.Table.from_batches(pending)
 

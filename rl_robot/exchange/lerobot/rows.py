@@ -13,7 +13,8 @@ from rl_robot.exchange.lerobot.layout import Feature
 from rl_robot.experience.aligned import AlignedEpisode
 
 _STATES = ("state", "joint_states")
-_FPS_TOLERANCE = 0.05
+_FPS_TOLERANCE = 0.1
+_ENOUGH_STEPS = 3
 
 
 @dataclass(frozen=True)
@@ -67,16 +68,22 @@ def episode_rows(
             features[key] = _numbers(values.shape[1], episode.components.get(name), key)
     for key, (feature, column) in _steps(episode, rows).items():
         features[key], columns[key] = feature, column
+    for key, column in columns.items():
+        if not column.shape[1]:
+            raise UserError(f"{_of(episode)}: {observations.get(key, key)} has no components")
     return EpisodeRows(features, columns, pictures, observations)
 
 
 def check_rate(episode: AlignedEpisode, fps: float) -> None:
-    """Check that the ticks are about 1 / fps apart.
+    """Check that the ticks are about 1 / fps apart, where there are enough to tell.
 
     Raises:
         UserError: they are not, with the rate that they have.
     """
-    period = float(np.median(np.diff(episode.ticks_ns))) * 1e-9
+    periods = np.diff(episode.ticks_ns)[~np.isin(np.arange(len(episode)), episode.gaps)]
+    if len(periods) < _ENOUGH_STEPS:
+        return
+    period = float(np.median(periods)) * 1e-9
     if not abs(period * fps - 1) <= _FPS_TOLERANCE:
         raise UserError(
             f"{_of(episode)}: its ticks are {period:.4g} s apart, not 1/{fps:g} s: "

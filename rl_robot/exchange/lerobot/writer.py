@@ -97,12 +97,16 @@ class DatasetWriter:
         count = len(rows.columns[layout.ACTION])
         index = self.episodes
         entry: dict[str, Any] = {"episode_index": index, "tasks": [self._task], "length": count}
-        chunk, file = self._data.write(self._data_table(rows, count))
+        columns = {**rows.columns, **self._index_columns(count)}
+        table = pa.table({name: _arrow(values) for name, values in columns.items()})
+        chunk, file = self._data.write(table)
         entry |= {"data/chunk_index": chunk, "data/file_index": file}
         entry |= {"dataset_from_index": self.rows, "dataset_to_index": self.rows + count}
         for key, pictures in rows.pictures.items():
             entry |= self._videos[key].write(pictures)
-        for key, statistics in self._episode_statistics(rows, count).items():
+        described = {key: column_statistics(values) for key, values in columns.items()}
+        described |= {key: picture_statistics(values) for key, values in rows.pictures.items()}
+        for key, statistics in described.items():
             self._statistics[key] = combine(self._statistics.get(key), statistics)
             entry |= {f"stats/{key}/{name}": v for name, v in to_json(statistics).items()}
         self._pending.append(entry)
@@ -154,27 +158,16 @@ class DatasetWriter:
                     "export them apart"
                 )
 
-    def _data_table(self, rows: EpisodeRows, count: int) -> pa.Table:
-        columns = {
-            **rows.columns,
+    def _index_columns(self, count: int) -> dict[str, npt.NDArray[Any]]:
+        """LeRobot's own columns (count, 1) of the episode that is being written."""
+        columns: dict[str, npt.NDArray[Any]] = {
             "timestamp": (np.arange(count) / self._fps).astype(np.float32),
             "frame_index": np.arange(count),
             "episode_index": np.full(count, self.episodes),
             "index": np.arange(self.rows, self.rows + count),
             "task_index": np.zeros(count, np.int64),
         }
-        return pa.table({name: _arrow(values) for name, values in columns.items()})
-
-    def _episode_statistics(self, rows: EpisodeRows, count: int) -> dict[str, Statistics]:
-        index = {
-            "timestamp": np.arange(count)[:, None] / self._fps,
-            "frame_index": np.arange(count)[:, None],
-            "episode_index": np.full((count, 1), self.episodes),
-            "index": np.arange(self.rows, self.rows + count)[:, None],
-            "task_index": np.zeros((count, 1)),
-        }
-        numbers = {k: column_statistics(values) for k, values in {**rows.columns, **index}.items()}
-        return numbers | {k: picture_statistics(values) for k, values in rows.pictures.items()}
+        return {name: values[:, None] for name, values in columns.items()}
 
     def _write_pending(self) -> None:
         if self._pending:
@@ -208,7 +201,7 @@ class DatasetWriter:
 
 def _arrow(values: npt.NDArray[Any]) -> pa.Array:
     """One number per row as such, more as a list of fixed size: what LeRobot reads them as."""
-    if values.ndim == 1 or values.shape[1] == 1:
+    if values.shape[1] == 1:
         return pa.array(values.reshape(-1))
     return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
 
