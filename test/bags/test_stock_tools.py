@@ -190,7 +190,7 @@ def javascript() -> Path:
             except subprocess.TimeoutExpired:
                 pytest.skip("the packages from npm did not come within 90 s")
             if done.returncode:
-                pytest.skip(f"no packages from npm: {done.stderr.strip()[:200]}")
+                pytest.skip(f"no packages from npm: {' '.join(done.stderr.split())[:200]}")
             with contextlib.suppress(OSError):  # another worker may have been quicker
                 os.rename(made, folder)
                 Path(made).mkdir()  # for the context to remove
