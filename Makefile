@@ -6,12 +6,13 @@ export MUJOCO_GL ?= egl
 # Nothing started from here talks to other machines.
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
-.PHONY: help setup test lint format types unit test-learning demo constraints clean
+.PHONY: help setup test lint format types unit test-learning lerobot-test demo constraints clean
 
 help:
 	@echo "make demo    a training session: the arm learns to grasp, with a report (minutes)"
 	@echo "make test    lint, types and tests"
 	@echo "make test-learning   learns the grasp, in a few minutes, and checks how well"
+	@echo "make lerobot-test    lerobot's own library reads our exports, and we read what it writes"
 	@echo "make setup   only the set-up that the others begin with"
 	@echo "make format  put the code into the house style"
 	@echo "make clean   remove what was built, keep .venv and runs"
@@ -35,6 +36,10 @@ unit: setup
 
 test-learning: setup
 	$(BIN)/pytest -m learning
+
+lerobot-test: setup
+	$(BIN)/python scripts/lerobot_environment.py
+	$(BIN)/pytest test/lerobot/read_back.py
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -48,6 +48,9 @@ def data_files() -> list[tuple[str, list[str]]]:
     ]
 
 
+# LeRobotDataset: tables and videos.
+EXCHANGE = ["av", "pyarrow"]
+
 setup(
     name=PACKAGE,
     version="0.1.0",
@@ -91,6 +94,7 @@ setup(
             "ros-trajectory-msgs==5.3.6",
         ],
         "dev": [
+            *EXCHANGE,
             "hypothesis",
             "mcap-ros2-support",
             "mypy",
@@ -100,6 +104,7 @@ setup(
             "stable-baselines3",
             "types-PyYAML",
         ],
+        "exchange": EXCHANGE,
     },
     entry_points={
         "console_scripts": [

@@ -170,8 +170,7 @@ def _relabel(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from rl_robot.exchange.lerobot import export_lerobot
-    from rl_robot.exchange.npz import export_npz
+    from rl_robot.exchange import export_lerobot, export_npz
 
     bags = find_bags(options.targets)
     episodes = _aligned(bags, options)
@@ -212,7 +211,7 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from rl_robot.exchange.lerobot import import_lerobot
+    from rl_robot.exchange import import_lerobot
 
     out = Path(options.out)
     with _progress_line() as line:
