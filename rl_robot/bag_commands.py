@@ -193,7 +193,7 @@ def _export(options: argparse.Namespace) -> int:
             summary = f"{len(files)} episodes"
         else:
             exported = export_lerobot(
-                noted(),
+                (episode.with_vectors() for episode in noted()),
                 Path(options.out),
                 task=options.text or _task_name(first),
                 fps=options.fps or _rate(first),
@@ -270,7 +270,7 @@ def _aligned(bags: Iterable[Path], options: argparse.Namespace) -> Iterator["Ali
     find = _reader_of(options)
     for path in bags:
         bag = BagReader(path)
-        yield find(bag).read_table(bag, pictures=True)
+        yield find(bag).read_table(bag, sensors=True)
 
 
 def _reader_of(options: argparse.Namespace) -> Callable[["BagReader"], Any]:

@@ -5,7 +5,7 @@ is scaled. It is what data sets are exported from, and what bags of any origin b
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -74,3 +74,11 @@ class AlignedEpisode:
 
     def __len__(self) -> int:
         return len(self.action)
+
+    def with_vectors(self) -> "AlignedEpisode":
+        """Return the episode with every observation a vector or a picture: a row for each tick."""
+        flat = {
+            name: values if values.dtype == np.uint8 else values.reshape(len(values), -1)
+            for name, values in self.observations.items()
+        }
+        return replace(self, observations=flat)

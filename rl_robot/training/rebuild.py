@@ -8,7 +8,7 @@ first.
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -101,12 +101,13 @@ class TransitionReader:
             metadata=episode.metadata,
         )
 
-    def read_table(self, bag: Path | str | BagReader, *, pictures: bool = False) -> AlignedEpisode:
+    def read_table(self, bag: Path | str | BagReader, *, sensors: bool = False) -> AlignedEpisode:
         """Rebuild the episode in a bag with the task's observations by name, and ages by source.
 
         Args:
             bag: its path, or the bag opened.
-            pictures: with the policy-sized picture of each tick, called "image", if there are any.
+            sensors: also "joint_states", positions and velocities as measured, and the policy-sized
+                picture of each tick as "image", if there are any.
 
         Raises:
             UserError: as `read` does.
@@ -115,12 +116,13 @@ class TransitionReader:
             bag = BagReader(bag)
         self._require_same(bag)
         sources = dict(self._sources)
-        if pictures and bag.counts.get(_PICTURE):
+        if sensors and bag.counts.get(_PICTURE):
             sources[_PICTURE] = Source(_PICTURE)
         counts: Counter[str] = Counter()
         try:
             streams = _streams(sources, bag.series(sources), counts)
-            return self._rebuild(streams, counts, bag)
+            episode = self._rebuild(streams, counts, bag)
+            return _with_sensors(episode, streams) if sensors else episode
         except (LookupError, ValueError, UserError) as error:
             raise UserError(f"{bag.path} holds no episode to learn from: {error}") from error
 
@@ -137,6 +139,10 @@ class TransitionReader:
             yield from self._ticks(streams, counts, _end_of(bag.episode))
         except (LookupError, ValueError) as error:
             raise UserError(f"{bag.path} holds no episode to learn from: {error}") from error
+
+    def lacking(self) -> str:
+        """Return in words what the bag read last did not hold of what the task needs to see."""
+        return ", ".join(self._assembler.missing())
 
     def _require_same(self, bag: BagReader) -> None:
         metadata = bag.episode
@@ -173,11 +179,6 @@ class TransitionReader:
         }
         ages_at = [tick.ages for tick in ticks]
         ages = {name: np.array([age[name] for age in ages_at], np.float64) for name in ages_at[0]}
-        picture = streams.get(_PICTURE)
-        if picture is not None and picture.stamps_ns[0] <= ticks_ns[0]:
-            rows = picture.newest(ticks_ns)
-            observations["image"] = picture.take(rows)
-            ages["image"] = np.asarray((ticks_ns - picture.stamps_ns[rows]) * 1e-9, np.float64)
         terminated = metadata.outcome in _TERMINAL
         return AlignedEpisode(
             ticks_ns=ticks_ns,
@@ -327,6 +328,22 @@ def _streams(
             raise ValueError(f"the clock of {topic} was restarted within the episode")
         streams[topic] = stretches[0]
     return streams
+
+
+def _with_sensors(episode: AlignedEpisode, streams: Mapping[str, Stream]) -> AlignedEpisode:
+    """Add what sensors said at each tick to what the task made of it."""
+    observations, ages = dict(episode.observations), dict(episode.ages)
+    components = dict(episode.components)
+    for name, topic in (("joint_states", _JOINTS), ("image", _PICTURE)):
+        stream = streams.get(topic)
+        if stream is None or stream.stamps_ns[0] > episode.ticks_ns[0]:
+            continue
+        rows = stream.newest(episode.ticks_ns)
+        values = stream.take(rows)
+        observations[name] = values if topic == _PICTURE else values.astype(np.float32)
+        components[name] = stream.components
+        ages[name] = np.asarray((episode.ticks_ns - stream.stamps_ns[rows]) * 1e-9, np.float64)
+    return replace(episode, observations=observations, ages=ages, components=components)
 
 
 def _by_stamp(stream: Stream | None) -> dict[int, Floats]:

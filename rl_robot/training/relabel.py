@@ -86,7 +86,9 @@ class Relabeller:
         else:
             outcome = _BROKEN if old.outcome == _BROKEN else "truncated"
         if not verdicts:
-            raise UserError(f"{bag.path} holds no step to judge")
+            lacking = self._reader.lacking()
+            why = f": task {self._task.name} needs {lacking}" if lacking else ""
+            raise UserError(f"{bag.path} holds no step to judge{why}")
         changed = replace(
             old,
             task=self._task.name,
