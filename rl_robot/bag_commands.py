@@ -211,7 +211,10 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
+    from rl_robot.bags import BagReader
     from rl_robot.exchange import import_lerobot
+    from rl_robot.exchange.imported_map import map_of_import
+    from rl_robot.experience.bag_map import as_yaml
 
     out = Path(options.out)
     with _progress_line() as line:
@@ -222,6 +225,10 @@ def _import(options: argparse.Namespace) -> int:
             progress=lambda done: line.write(f"imported {done} bags"),
         )
     print(f"{out}: {len(bags)} bags")
+    if bags:
+        map_file = out / "map.yaml"
+        map_file.write_text(as_yaml(map_of_import(BagReader(bags[0]))), encoding="utf-8")
+        print(f"{map_file}: what their topics mean, for --map")
     return 0
 
 

@@ -30,6 +30,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -137,6 +138,40 @@ def load_bag_map(path: Path | str) -> BagMap:
     )
     top.refuse_others("ticks", *_OPTIONAL)
     return found
+
+
+def as_yaml(bag_map: BagMap) -> str:
+    """Return a mapping as the YAML that `load_bag_map` reads."""
+    ticks: dict[str, Any] = {"topic": bag_map.ticks} if bag_map.ticks else {}
+    if bag_map.period:
+        ticks["period"] = bag_map.period
+    document: dict[str, Any] = {
+        "ticks": ticks,
+        "observations": {name: _as_table(s) for name, s in bag_map.observations.items()},
+        "action": _as_table(bag_map.action),
+    }
+    for name in _OPTIONAL:
+        source = getattr(bag_map, name)
+        if source is not None:
+            document[name] = _as_table(source)
+    return yaml.safe_dump(document, sort_keys=False)
+
+
+def _as_table(source: Source) -> dict[str, Any]:
+    """What differs from the defaults."""
+    table: dict[str, Any] = {"topic": source.topic}
+    for name in ("fields", "names", "scale"):
+        if getattr(source, name):
+            table[name] = list(getattr(source, name))
+    if source.size != _PICTURE_SIZE:
+        table["size"] = list(source.size)
+    if source.stamp != "header":
+        table["stamp"] = source.stamp
+    if source.offset_ns:
+        table["offset"] = source.offset_ns * 1e-9
+    if source.max_age != math.inf:
+        table["max_age"] = source.max_age
+    return table
 
 
 def _source(section: Section) -> Source:
