@@ -169,6 +169,10 @@ class McapWriter:
         )
         self._put(record)
 
+    def flush(self) -> None:
+        """Hand over to the operating system what is written, which open chunks are not yet."""
+        self._stream.flush()
+
     def finish(self) -> None:
         """Write what is buffered, the index and the footer. The stream stays open."""
         for chunk in (self._bulky_chunk, self._chunk):

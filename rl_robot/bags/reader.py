@@ -223,7 +223,8 @@ def _summary(stream: BinaryIO) -> Summary:
 
 
 def _custom_metadata(stream: BinaryIO) -> dict[str, str]:
+    found = {}
     for record in make_reader(stream).iter_metadata():
         if record.name == CUSTOM:
-            return record.metadata
-    return {}
+            found = record.metadata  # the last one counts: the first was written at the start
+    return found
