@@ -7,6 +7,7 @@ Offline there is no robot: it trains on the bags there are, writes the policies 
 """
 
 import contextlib
+import errno
 import os
 import sys
 import threading
@@ -138,7 +139,9 @@ class TrainerNode(GraphNode):
     def _watch(self) -> None:
         while self._said:
             self.get_logger().info(self._said.pop(0))
-        if isinstance(self._failure, UserError):  # one line, where rclpy would print a traceback
+        full = isinstance(self._failure, OSError) and self._failure.errno == errno.ENOSPC
+        # One line, where rclpy would print a traceback.
+        if full or isinstance(self._failure, UserError):
             print(f"error: {self._failure}", file=sys.stderr, flush=True)
             self.exit_code = 2
             return
