@@ -25,9 +25,15 @@ COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 _CAMERA_TOPIC = "/image_raw"
 _SUFFIX = "/compressed"
 _CHANNELS = {"rgb8": 3, "bgr8": 3, "mono8": 1}
-# PNG's level 1 with its plain filters takes a third of the default's time, for a tenth more bytes.
+# Of a picture with a camera's noise deflate finds no repeated texts: run lengths alone take 4.0 ms
+# and leave 105 KiB of 225 (320x240), its default 4.8 ms and 125 KiB at level 1, 8.7 and 122 at 3.
 _OPTIONS: dict[Kind, tuple[int, ...]] = {
-    "png": (cv2.IMWRITE_PNG_COMPRESSION, 1),
+    "png": (
+        cv2.IMWRITE_PNG_COMPRESSION,
+        1,
+        cv2.IMWRITE_PNG_STRATEGY,
+        cv2.IMWRITE_PNG_STRATEGY_RLE,
+    ),
     "jpeg": (cv2.IMWRITE_JPEG_QUALITY, 95),
 }
 _FLAGS = {

@@ -56,9 +56,10 @@ class Rules:
 
 
 class Quota:
-    """Keeps the closed bags of a run within a number of bytes, the newest bag apart.
+    """Keeps the closed bags of a run within a number of bytes.
 
-    The oldest go first. What can't be read stays.
+    The oldest go first. What can't be read stays, and so does the newest bag where no trainer says
+    that it has learnt from it.
     """
 
     def __init__(self, run: RunFolder, limit: int, rules: Rules) -> None:
@@ -83,7 +84,7 @@ class Quota:
         over = sum(map(self._size, bags)) - self.limit
         learnt: Collection[str] | None = None
         unlearnt = False
-        for bag in bags[:-1]:
+        for bag in bags[: len(bags) - (self._rules.learnt is None)]:
             if over <= 0:
                 break
             if not self._removable(bag):
@@ -171,8 +172,8 @@ class Storage:
         elif not self.full:
             self.full = (
                 f"the quota of {limit} for {self._run.episodes} can't be met: {size_text(over)} "
-                "more are taken by what is never removed (demonstrations, held-out episodes, the "
-                "newest bag): give a greater quota:="
+                "more are taken by what is not removed (demonstrations, held-out episodes and, "
+                "without a trainer, the newest bag): give a greater quota:="
             )
 
     def _guarded(self, act: Callable[[], None]) -> None:

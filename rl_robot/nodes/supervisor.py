@@ -55,6 +55,7 @@ from rl_robot.tasks import Task, load_task
 START_TIMEOUT = 60.0  # s for all nodes to come up, or back
 STUCK_TIMEOUT = 30.0  # s of wall time in which an episode must get on
 CLOSE_TIMEOUT = 10.0  # s for the recorder to close a bag
+ROOM_TIMEOUT = 15.0  # s for room to be made when the trainer has nothing left to learn from
 BAGS_WHEN_STOPPED = 25  # more than can be read in the seconds that a stopped session has
 INTERRUPTED = 130  # exit status
 TRAINER_TIMEOUT = 120.0  # s of silence from a trainer that is waited for
@@ -115,6 +116,7 @@ class SupervisorNode(GraphNode):
         self._closed_path = ""
         self._full = ""  # why the run has no room for more, in words
         self._waits = ""  # what has to come before the run has room again
+        self._room_since = time.monotonic()  # when the run last had room, or the trainer work to do
         self._said_phase = (-1, "")  # episode and phase
         self._said_at = 0.0
         self._settled_id = -1
@@ -414,6 +416,8 @@ class SupervisorNode(GraphNode):
     def _go_on(self) -> None:
         """Begin the next episode, or end the session."""
         programme = self._programme
+        if not self._waits:
+            self._room_since = time.monotonic()
         if self._session.gave_up:
             self._fail(f"a person is needed: {self._session.gave_up}")
         elif programme.finished:
@@ -469,7 +473,10 @@ class SupervisorNode(GraphNode):
 
     def _wait_for_room(self) -> None:
         """Wait for the trainer, so that bags may be removed which it has learnt from then."""
-        if self._trainer.get("stage") == "done":
+        now = time.monotonic()
+        if self._trainer.get("stage") != "done":
+            self._room_since = now
+        if now - self._room_since > ROOM_TIMEOUT:
             self._fail(f"waited in vain for {self._waits}: give a greater quota:=")
         else:
             self._wait_while_it_speaks(self._waits)
@@ -495,7 +502,11 @@ class SupervisorNode(GraphNode):
             self._settle(episode, now)
             if episode.id != self._settled_id:
                 return
-        self._fail(self._full)
+        if self._programme.finished and not self._session.gave_up:
+            self.get_logger().warning(self._full)  # all that was asked for is there
+            self._finish(0)
+        else:
+            self._fail(self._full)
 
     def _finish(self, exit_code: int) -> None:
         self._write_session()

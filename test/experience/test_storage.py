@@ -110,6 +110,8 @@ def test_the_newest_bag_and_damaged_ones_stay(tmp_path: Path) -> None:
         record(run, number, "exploration")
     Quota(run, 0, RULES).enforce()
     assert left(run) == [0, 2]
+    Quota(run, 0, Rules(removable=is_exploration, learnt=lambda: {"episode_000002"})).enforce()
+    assert left(run) == [0]
 
 
 class KilledError(Exception):
@@ -154,7 +156,7 @@ def test_words_for_a_quota_that_cannot_be_met(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     room = Storage(run, quota=Quota(run, 1000, RULES))
     assert "the quota of 1 KB" in room.full
-    assert "never removed" in room.full
+    assert "what is not removed" in room.full
     assert not room.waits
     other = make_run(tmp_path / "other")
     waiting = Rules(removable=is_exploration, learnt=set)
