@@ -193,6 +193,42 @@ def test_reach_runs_in_a_namespace_with_its_goal(tmp_path: Path) -> None:
     assert reader.episode.outcome == "success"
 
 
+def test_without_room_on_the_disk_no_episode_begins(tmp_path: Path) -> None:
+    session = start(tmp_path, "full", episodes=2, reserve="900TB")
+    output = finish(session)
+    assert session.returncode == 1, output
+    assert f"the disk of {tmp_path / 'full'} is full" in output
+    assert "Traceback" not in output
+    run = RunFolder.open(tmp_path / "full")
+    assert run.list_episodes() == run.unfinished_episodes() == []
+
+
+def test_a_quota_removes_the_oldest_exploration_and_keeps_what_it_said(tmp_path: Path) -> None:
+    given = {"task": "reach", "policy": "random", "split": "train", "episodes": 3}
+    session = start(tmp_path, "small", **given, quota="4MB", pictures="jpeg")
+    output = finish(session)
+    assert session.returncode == 0, output
+    run = RunFolder.open(tmp_path / "small")
+    bags = run.list_episodes()
+    assert [bag.name for bag in bags] == ["episode_000001", "episode_000002"]
+    assert [one.name for one in run.removed_episodes()] == ["episode_000000"]
+    result = json.loads(run.result.read_text())
+    assert (result["episodes"], result["removed"]) == (3, 1)
+    assert result["control_steps"] == sum(e.steps for e in run.closed_episodes())
+    assert "bags of 1 of them were removed" in run.report.read_text()
+    assert run.report.read_text().count("data:image/jpeg") == 8  # pictures of a bag that is there
+
+    reader = BagReader(bags[0])
+    steps = reader.episode.steps
+    counts = reader.counts
+    assert counts["camera/image_raw/compressed"] == counts["perception/image"] == steps + 1
+    assert counts["camera/image_raw"] == 0
+    stamps = [m.log_ns for m in reader.messages(["perception/ages"])]
+    assert [m.log_ns for m in reader.messages(["camera/image_raw/compressed"])] == stamps
+    assert reader.episode.extra["start_ns"] == str(stamps[0])
+    assert reader.episode.extra["end_ns"] == str(stamps[-1])
+
+
 def test_at_real_time_a_grasp_takes_its_time(tmp_path: Path) -> None:
     session = start(tmp_path, "real", pace="1.0", episodes=1)
     output = finish(session)
