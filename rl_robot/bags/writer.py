@@ -104,7 +104,7 @@ class EpisodeWriter:
         """Add one serialized message of a topic named at the start.
 
         Raises:
-            OSError: the disk is full, or fails. Then only `abort` is left.
+            OSError: the disk is full, or fails. Then only `abort` and `leave` remain.
         """
         self._mcap.write(self._channels[topic], log_ns, publish_ns, raw)
 
@@ -139,9 +139,13 @@ class EpisodeWriter:
         Raises:
             OSError: the folder cannot be removed.
         """
+        self.leave()
+        shutil.rmtree(self._part)
+
+    def leave(self) -> None:
+        """Write no more: what is on disk stays as it is, a bag without an end."""
         with contextlib.suppress(OSError):  # what is buffered may not fit on the disk
             self._file.close()
-        shutil.rmtree(self._part)
 
     def _custom(self, metadata: EpisodeMetadata) -> dict[str, str]:
         return metadata.to_strings() | {"namespace": self._namespace}

@@ -155,7 +155,7 @@ class RunFolder:
         """Take the run for this process until the lock is released or the process ends.
 
         Raises:
-            UserError: another live process has it; its number is named.
+            UserError: another live process has it, which is named, or the folder can't be written.
         """
         return RunLock(self.path)
 
@@ -179,7 +179,13 @@ class RunLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise UserError(
+                f"run folder {folder} can't be written ({error.strerror}): make room, or choose "
+                "another with run:= and root:="
+            ) from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -189,8 +195,9 @@ class RunLock:
                 f"run folder {folder} is in use by process {holder}: "
                 "stop that session, or choose another name with run:="
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # on a full disk the lock holds without the number
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         self._descriptor: int | None = descriptor
 
     def release(self) -> None:

@@ -68,7 +68,6 @@ class Quota:
         self._rules = rules
         self._sizes: dict[str, int] = {}
         self._verdicts: dict[str, bool] = {}
-        empty_trash(run.path)
 
     def enforce(self) -> tuple[int, bool]:
         """Remove what must go.
@@ -133,6 +132,7 @@ class Storage:
         self._quota = quota
         self.full = ""
         self.waits = ""
+        self._guarded(lambda: empty_trash(run.path))
         self.make_room()
 
     def make_room(self) -> None:
@@ -183,8 +183,13 @@ class Storage:
             self.fail(error)
 
 
+def is_full(error: OSError) -> bool:
+    """Whether something could not be written for want of room."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def write_failure(folder: Path, error: OSError) -> str:
     """What to say when something could not be written into a run's folder."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_full(error):
         return f"the disk of {folder} is full: {error.strerror}"
     return f"{folder} can't be written: {error.strerror or error}"

@@ -19,7 +19,7 @@ from rl_robot.bags.pictures import (
 from rl_robot.evaluation.episodes import read_episode, to_values
 from rl_robot.experience.recording import EpisodeCut, Record
 from rl_robot.experience.runs import RunFolder
-from rl_robot.experience.storage import NO_LIMIT, Quota, Rules, Storage, parse_size
+from rl_robot.experience.storage import NO_LIMIT, Quota, Rules, Storage, is_full, parse_size
 from rl_robot.experience.topic_rules import topic_rules
 from rl_robot.robots.description import Robot, load_robot
 from rl_robot.ros import topics
@@ -178,15 +178,17 @@ class RecorderNode(GraphNode):
                 self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
-        """Leave nothing of the bag in the making, which can't be written on.
+        """Go on without the bag in the making, which can't be written any more.
 
-        That makes room for the session to end properly.
+        On a full disk nothing is left of it: that makes room for the session to end properly.
         """
         self._storage.fail(error)
         writer, self._writer = self._writer, None
-        if writer is not None:
+        if writer is not None and is_full(error):
             with contextlib.suppress(OSError):
                 writer.abort()
+        elif writer is not None:
+            writer.leave()
         self._cut.abandon()
         self._tell_storage()
 

@@ -113,3 +113,15 @@ def test_a_bag_that_cannot_be_begun_leaves_nothing(
     with pytest.raises(OSError, match="No space left"):
         EpisodeWriter(tmp_path / "bag", synthetic.TYPES)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bag_that_is_left_can_be_read_as_far_as_it_came(tmp_path: Path) -> None:
+    writer = EpisodeWriter(tmp_path / "bag", synthetic.TYPES)
+    for sent in synthetic.episode_messages(10**10, 3, wall_ns=10**18):
+        writer.write(sent.topic, sent.raw, sent.stamp_ns, sent.publish_ns)
+    for now in (0.0, 1.0):
+        writer.write_out_old(now)
+    size = (tmp_path / "bag.part" / "bag.mcap").stat().st_size
+    writer.leave()
+    assert [path.name for path in tmp_path.iterdir()] == ["bag.part"]
+    assert (tmp_path / "bag.part" / "bag.mcap").stat().st_size == size > 100_000
