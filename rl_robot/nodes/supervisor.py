@@ -40,6 +40,7 @@ from rl_robot.ros.parameters import read_parameters
 from rl_robot.supervision.health import Roll
 from rl_robot.supervision.programme import Programme
 from rl_robot.supervision.progress import ProgressLine, TrainingLine
+from rl_robot.supervision.room import Room
 from rl_robot.supervision.session import (
     BROKEN,
     ENDED,
@@ -55,7 +56,6 @@ from rl_robot.tasks import Task, load_task
 START_TIMEOUT = 60.0  # s for all nodes to come up, or back
 STUCK_TIMEOUT = 30.0  # s of wall time in which an episode must get on
 CLOSE_TIMEOUT = 10.0  # s for the recorder to close a bag
-ROOM_TIMEOUT = 15.0  # s for room to be made when the trainer has nothing left to learn from
 BAGS_WHEN_STOPPED = 25  # more than can be read in the seconds that a stopped session has
 INTERRUPTED = 130  # exit status
 TRAINER_TIMEOUT = 120.0  # s of silence from a trainer that is waited for
@@ -114,9 +114,7 @@ class SupervisorNode(GraphNode):
         self._published_again = False
         self._closed_id = -1
         self._closed_path = ""
-        self._full = ""  # why the run has no room for more, in words
-        self._waits = ""  # what has to come before the run has room again
-        self._room_since = time.monotonic()  # when the run last had room, or the trainer work to do
+        self._room = Room()
         self._said_phase = (-1, "")  # episode and phase
         self._said_at = 0.0
         self._settled_id = -1
@@ -211,8 +209,7 @@ class SupervisorNode(GraphNode):
         values = status_values(message.status[0])
         self._closed_id = int(values.get("id", "-1"))
         self._closed_path = values.get("path", "")
-        self._full = self._full or values.get("full", "")
-        self._waits = values.get("waits", "")
+        self._room.hear(values)
         self._supervise()
 
     def _take_health(self, message: DiagnosticArray) -> None:
@@ -220,8 +217,7 @@ class SupervisorNode(GraphNode):
             values = status_values(status)
             self._roll.hear(status.name, values, time.monotonic())
             if status.name == "recorder":
-                self._full = self._full or values.get("full", "")
-                self._waits = values.get("waits", "")
+                self._room.hear(values)
             if values.get("host") == socket.gethostname() and values.get("pid", "").isdigit():
                 self._pids[status.name] = int(values["pid"])
 
@@ -274,7 +270,7 @@ class SupervisorNode(GraphNode):
             self._published_again = False
         if episode is not None and episode.phase in (RESETTING, RUNNING):
             self._watch_episode(missing, restarted, now)
-        elif self._full:
+        elif self._room.full:
             self._end_full(episode, now)
         elif lacking := missing or self._undiscovered() or self._unheard():
             self._wait_for(lacking, now)
@@ -295,8 +291,8 @@ class SupervisorNode(GraphNode):
             reason = f"{', '.join(missing)} is silent"
         elif not self._enabled():
             reason = "the robot was stopped or disabled"
-        elif self._full:
-            reason = self._full
+        elif self._room.full:
+            reason = self._room.full
         elif now - self._progress_at > STUCK_TIMEOUT:
             reason = f"nothing happened for {STUCK_TIMEOUT:.0f} s{self._lacking()}"
         if reason:
@@ -416,8 +412,6 @@ class SupervisorNode(GraphNode):
     def _go_on(self) -> None:
         """Begin the next episode, or end the session."""
         programme = self._programme
-        if not self._waits:
-            self._room_since = time.monotonic()
         if self._session.gave_up:
             self._fail(f"a person is needed: {self._session.gave_up}")
         elif programme.finished:
@@ -425,7 +419,7 @@ class SupervisorNode(GraphNode):
         elif self._session.finished:
             programme.go_on()
             self._stage_at = time.monotonic()
-        elif self._waits:
+        elif self._room.waits:
             self._wait_for_room()
         elif lacking := self._stage_lacks():
             self._wait_for_trainer(lacking)
@@ -473,13 +467,11 @@ class SupervisorNode(GraphNode):
 
     def _wait_for_room(self) -> None:
         """Wait for the trainer, so that bags may be removed which it has learnt from then."""
-        now = time.monotonic()
-        if self._trainer.get("stage") != "done":
-            self._room_since = now
-        if now - self._room_since > ROOM_TIMEOUT:
-            self._fail(f"waited in vain for {self._waits}: give a greater quota:=")
+        done = self._trainer.get("stage") == "done"
+        if self._room.in_vain(time.monotonic(), trainer_done=done):
+            self._fail(f"waited in vain for {self._room.waits}: give a greater quota:=")
         else:
-            self._wait_while_it_speaks(self._waits)
+            self._wait_while_it_speaks(self._room.waits)
 
     def _wait_while_it_speaks(self, lacking: str) -> None:
         """Say what is waited for, and end the session when the trainer is silent for too long."""
@@ -504,7 +496,7 @@ class SupervisorNode(GraphNode):
                 return
         self._line.end()
         # Printed: the log may lie on the very disk that has no room for a line.
-        print(self._full, flush=True)
+        print(self._room.full, flush=True)
         whole = self._programme.finished and not self._session.gave_up  # all that was asked for
         self._finish(0 if whole else 1)
 
@@ -540,7 +532,7 @@ class SupervisorNode(GraphNode):
         try:
             self._run.write_session(self._session_values())
         except OSError as error:
-            self._full = self._full or write_failure(self._run.path, error)
+            self._room.fill(write_failure(self._run.path, error))
 
     def _session_values(self) -> dict[str, Any]:
         wall = time.monotonic() - self._began if self._began else 0.0
