@@ -2,11 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,13 @@ from rl_robot.experience.runs import RunFolder
 PATIENCE = 180.0  # s: a bound for a busy machine, not a measure
 
 
-def start(root: Path, run: str, **arguments: object) -> subprocess.Popen[str]:
-    """Start a session of the scripted expert, paced."""
+def start(
+    root: Path, run: str, *, before: Sequence[str] = (), **arguments: object
+) -> subprocess.Popen[str]:
+    """Start a session of the scripted expert, paced; ``before`` is what runs the command."""
     given = {"policy": "script", "pace": "paced", "split": "test", "run": run, "root": root}
     given |= arguments
-    command = [sys.executable, "-m", "rl_robot.cli", "launch", "collect.launch.py"]
+    command = [*before, sys.executable, "-m", "rl_robot.cli", "launch", "collect.launch.py"]
     command += [f"{name}:={value}" for name, value in given.items()]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
@@ -201,6 +204,26 @@ def test_without_room_on_the_disk_no_episode_begins(tmp_path: Path) -> None:
     assert "Traceback" not in output
     run = RunFolder.open(tmp_path / "full")
     assert run.list_episodes() == run.unfinished_episodes() == []
+
+
+def test_a_disk_that_gets_full_ends_the_session_in_words(tmp_path: Path) -> None:
+    """A real one, of 12 MB, with room for one episode."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    own = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    mount = f"mount -t tmpfs -o size=12m tmpfs {disk}"
+    if not shutil.which("unshare") or subprocess.run([*own, mount], check=False).returncode:
+        pytest.skip("this machine lets nobody mount a disk of his own")
+    script = f'{mount} && "$@"; status=$?; ls {disk}/small/*; exit $status'
+    given = {"policy": "random", "episodes": 3, "reserve": "0B"}
+    session = start(disk, "small", before=[*own, script, "sh"], **given)
+    output = finish(session)
+    assert session.returncode == 1, output
+    assert f"the disk of {disk / 'small'} is full: No space left on device" in output
+    assert f"report: {disk / 'small' / 'report.html'}" in output
+    assert "Traceback" not in output
+    assert "episode_000000\n" in output  # closed before
+    assert "episode_000001" not in output  # given up
 
 
 def test_a_quota_removes_the_oldest_exploration_and_keeps_what_it_said(tmp_path: Path) -> None:
