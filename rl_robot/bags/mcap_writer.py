@@ -10,6 +10,7 @@ Format: https://mcap.dev/spec
 
 import struct
 import zlib
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -41,7 +42,8 @@ _MESSAGE_FIXED_BYTES = 22
 _COMPRESSION = "zstd"
 _LEVEL = 1
 _BLOCK = 16 * 1024  # bytes; pictures with noise even pack 3 % better than in one block
-_BULKY = 8 * 1024  # bytes of a channel's first message from which on it counts as bulky
+# Channels with messages of a like size share chunks: below the first of these, the second, or more.
+_SIZES = (8 * 1024, 64 * 1024)  # bytes of a channel's first message
 
 
 @dataclass
@@ -64,8 +66,8 @@ class McapWriter:
     most. They are open for at most ``chunk_seconds`` of whatever clock `write_out_old` is told, and
     one of its calls. The data section and the summary carry CRCs of their own.
 
-    Bulky channels, such as pictures, have chunks of their own: who reads the others need not
-    decompress megabytes of pictures for a few kilobytes of numbers.
+    Large pictures, small ones, and all else have chunks of their own: who reads the others need not
+    unpack megabytes of pictures for a few kilobytes of numbers.
     """
 
     def __init__(
@@ -90,8 +92,8 @@ class McapWriter:
         self._counts: dict[int, int] = {}
         self._first_time: int | None = None
         self._last_time = 0
-        self._chunk, self._bulky_chunk = _Chunk(), _Chunk()
-        self._bulky: set[int] = set()
+        self._chunks = [_Chunk() for _ in range(len(_SIZES) + 1)]
+        self._chunk_of: dict[int, _Chunk] = {}  # by channel
         self._put(MAGIC)
         self._put(_serialized(Header(profile=profile, library=library)))
 
@@ -134,9 +136,9 @@ class McapWriter:
     ) -> None:
         """Add one serialized message; its sequence number is its place in the channel, or given."""
         place = self._counts[channel]
-        if not place and len(data) >= _BULKY:
-            self._bulky.add(channel)
-        chunk = self._bulky_chunk if channel in self._bulky else self._chunk
+        if not place:
+            self._chunk_of[channel] = self._chunks[bisect_right(_SIZES, len(data))]
+        chunk = self._chunk_of[channel]
         size = _MESSAGE.size + len(data)
         if chunk.data and len(chunk.data) + size > self._chunk_bytes:
             self._write_chunk(chunk)
@@ -157,7 +159,7 @@ class McapWriter:
 
         ``now`` is the steady clock, seconds.
         """
-        for chunk in (self._bulky_chunk, self._chunk):
+        for chunk in reversed(self._chunks):
             if not chunk.data:
                 continue
             if chunk.seen_at is None:
@@ -173,9 +175,13 @@ class McapWriter:
         )
         self._put(record)
 
+    def flush(self) -> None:
+        """Hand over to the operating system what is written, which open chunks are not yet."""
+        self._stream.flush()
+
     def finish(self) -> None:
         """Write what is buffered, the index and the footer. The stream stays open."""
-        for chunk in (self._bulky_chunk, self._chunk):
+        for chunk in reversed(self._chunks):
             if chunk.data:
                 self._write_chunk(chunk)
         self._put(_serialized(DataEnd(data_section_crc=self._data_crc)))

@@ -8,6 +8,8 @@ Topic names are relative to the robot's namespace in everything these modules ta
 the file they are absolute, as rosbag2 has them.
 """
 
+import contextlib
+import shutil
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -30,9 +32,10 @@ class EpisodeWriter:
     """Writes one episode. The bag appears under its name, whole, when `close` returns.
 
     While it is written it is a folder with the suffix ``.part``; a process that dies leaves that
-    folder behind and never a bag that looks complete. In it is all but the last half second, as
-    long as `write_out_old` is called often. The disk is not waited for: a machine that loses power
-    may lose its last bags, and `BagReader` refuses one that was written in part.
+    folder behind and never a bag that looks complete. In it is all but the open chunks: the last
+    half second at most, as long as `write_out_old` is called often. The disk is not waited for: a
+    machine that loses power may lose its last bags, and `BagReader` refuses one that was written in
+    part.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class EpisodeWriter:
         namespace: str = "/",
         definitions: Mapping[str, Definition] | None = None,
         part: str = ".part",
+        begun: EpisodeMetadata | None = None,
     ) -> None:
         """Open ``path`` (a folder to be) for the ``topics``, name -> message type.
 
@@ -54,9 +58,12 @@ class EpisodeWriter:
             namespace: of the robot.
             definitions: of the types that are not stock types.
             part: what is added to the folder's name while it is written.
+            begun: what is known of the episode at its start. It is written at once, so that a bag
+                that is never closed says what it was; what `close` is given comes last, and counts.
 
         Raises:
             UserError: the bag exists already, or a type is not a stock one.
+            OSError: the folder or the file cannot be made, or the disk is full.
         """
         self.path = Path(path)
         self._part = self.path.with_name(self.path.name + part)
@@ -69,21 +76,32 @@ class EpisodeWriter:
             for message_type in topics.values()
         }
         self._part.mkdir(parents=True)
-        self._file: BinaryIO = (self._part / self._file_name).open("xb")
-        self._mcap = McapWriter(self._file, profile="ros2", library=_LIBRARY)
         self._namespace = namespace
         self._topics = dict(topics)
         self._qos = {name: (qos or {}).get(name, TopicQos()) for name in topics}
         self._channels: dict[str, int] = {}
+        try:
+            self._file: BinaryIO = (self._part / self._file_name).open("xb")
+            self._mcap = McapWriter(self._file, profile="ros2", library=_LIBRARY)
+            self._declare()
+            if begun is not None:
+                self._mcap.add_metadata(CUSTOM, sealed(self._custom(begun)))
+            self._mcap.flush()
+        except OSError:
+            shutil.rmtree(self._part, ignore_errors=True)
+            raise
+
+    def _declare(self) -> None:
+        """Write the types and the channels."""
         schema_ids: dict[str, int] = {}
-        for name, message_type in topics.items():
+        for name, message_type in self._topics.items():
             definition = self._definitions[message_type]
             if message_type not in schema_ids:
                 schema_ids[message_type] = self._mcap.add_schema(
                     message_type, definition.encoding, definition.text.encode()
                 )
             self._channels[name] = self._mcap.add_channel(
-                absolute_topic(name, namespace),
+                absolute_topic(name, self._namespace),
                 "cdr",
                 schema_ids[message_type],
                 {
@@ -102,6 +120,9 @@ class EpisodeWriter:
         """Add one serialized message of a topic named at the start.
 
         ``sequence``: its number in its topic, where it is not simply the next one.
+
+        Raises:
+            OSError: the disk is full, or fails. Then only `abort` and `leave` remain.
         """
         self._mcap.write(self._channels[topic], log_ns, publish_ns, raw, sequence)
 
@@ -109,6 +130,9 @@ class EpisodeWriter:
         """Hand over to the operating system what has waited for half a second.
 
         It then outlives this process. ``now`` is the steady clock, seconds.
+
+        Raises:
+            OSError: as in `write`.
         """
         self._mcap.write_out_old(now)
 
@@ -116,10 +140,12 @@ class EpisodeWriter:
         """Finish the bag and give it its name; returns that path.
 
         ``metadata``: what the episode was; None for a bag that holds none.
+
+        Raises:
+            OSError: as in `write`.
         """
-        custom = {}
-        if metadata is not None:
-            custom = metadata.to_strings() | {"namespace": self._namespace}
+        custom = {} if metadata is None else self._custom(metadata)
+        if custom:
             self._mcap.add_metadata(CUSTOM, sealed(custom))
         self._mcap.finish()
         self._file.close()
@@ -129,11 +155,21 @@ class EpisodeWriter:
         return self.path
 
     def abort(self) -> None:
-        """Give the bag up: nothing is left of it."""
-        self._file.close()
-        for leftover in self._part.iterdir():
-            leftover.unlink()
-        self._part.rmdir()
+        """Give the bag up: nothing is left of it.
+
+        Raises:
+            OSError: the folder cannot be removed.
+        """
+        self.leave()
+        shutil.rmtree(self._part)
+
+    def leave(self) -> None:
+        """Write no more: what is on disk stays as it is, a bag without an end."""
+        with contextlib.suppress(OSError):  # what is buffered may not fit on the disk
+            self._file.close()
+
+    def _custom(self, metadata: EpisodeMetadata) -> dict[str, str]:
+        return metadata.to_strings() | {"namespace": self._namespace}
 
     def _rosbag2_metadata(self, custom: dict[str, str]) -> dict[str, Any]:
         first, last = self._mcap.time_span

@@ -11,9 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rl_robot.bags.pictures import KINDS, RAW
 from rl_robot.bringup.graph import Argument, Graph, NodeSpec, Value
 from rl_robot.errors import UserError
 from rl_robot.experience.runs import RunFolder
+from rl_robot.experience.storage import NO_LIMIT, parse_size
 from rl_robot.faults.plan import FOLDER, NO_FAULTS, load_plan
 from rl_robot.policies import load_policy
 from rl_robot.policies.policy import low_pass_gains
@@ -30,6 +32,7 @@ MEMBERS = ("simulator", "perception", "policy", "safety", "reward", "reset")
 DEMONSTRATIONS = 100
 MOST_CANDIDATES = 64
 LEARNERS = ("sac",)
+_ROOM = ("quota", "reserve")  # may be given anew with resume:=, for a session that ended for them
 _BOOLEANS = ("true", "false")
 _NAMESPACE = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*")
 
@@ -139,6 +142,21 @@ _ROBOT_ARGUMENTS = (
         check=parse_off,
     ),
     Argument(
+        "quota",
+        NO_LIMIT,
+        "size of the run's bags, such as 20GB, from which on the oldest exploration is removed",
+        check=lambda v: parse_size("quota", v),
+    ),
+    Argument(
+        "reserve",
+        "500MB",
+        "size of the disk that is left free: no episode begins below it",
+        check=lambda v: parse_size("reserve", v),
+    ),
+    Argument(
+        "pictures", RAW, "how bags hold the cameras' full-size pictures", choices=(RAW, *KINDS)
+    ),
+    Argument(
         "faults",
         NO_FAULTS,
         f"what goes wrong with which topics: a file in {FOLDER} by name, or your own by path.yaml",
@@ -232,6 +250,7 @@ def _graph_of_session(
     common: dict[str, Value] = {name: values[name] for name in ("robot", "task", "pace")}
     weight = values.get("jerk_weight")
     rewarded = {"jerk_weight": float(weight)} if weight else {}
+    recorded = {name: values[name] for name in ("quota", "reserve", "pictures")}
     seed = int(values["seed"])
     run = str(run_folder(values))
 
@@ -278,7 +297,7 @@ def _graph_of_session(
             safety_off=values["safety_off"],
         ),
         node("reset"),
-        *([node("recorder", run=run)] if record else []),
+        *([node("recorder", recorded, run=run)] if record else []),
         *([] if trainer is None else [node("trainer", trainer, run=run, seed=seed)]),
         *([node("faults", faults=values["faults"], seed=seed)] if faulty else []),
     ]
@@ -427,7 +446,7 @@ def _prepare_training(values: dict[str, str]) -> dict[str, str]:
         )
     values = _make_run(values)
     run = RunFolder(run_folder(values))
-    if run.list_episodes():
+    if run.list_episodes() or run.removed_episodes():
         raise UserError(
             f"run {run.path} holds episodes already: go on with it by resume:={run.name}, or learn "
             f"from them in a new run by bags:={run.path}"
@@ -447,12 +466,15 @@ def _resumed(values: Mapping[str, str]) -> dict[str, str]:
         raise UserError(f"run {run.path} is no training session: only those can be resumed")
     defaults = {argument.name: argument.default for argument in TRAIN.arguments}
     for name, value in values.items():
-        if name not in ("resume", "root") and value not in (defaults[name], stored.get(name)):
+        if name in ("resume", "root", *_ROOM):
+            continue
+        if value not in (defaults[name], stored.get(name)):
             raise UserError(
                 f"resume takes its arguments from run {run.name}, where {name} is "
                 f"'{stored.get(name)}': leave out {name}:={value}"
             )
-    return {**defaults, **stored, "run": run.path.name, "root": str(run.path.parent)}
+    room = {name: values[name] for name in _ROOM if values[name] != defaults[name]}
+    return {**defaults, **stored, **room, "run": run.path.name, "root": str(run.path.parent)}
 
 
 def _training(values: Mapping[str, str]) -> list[NodeSpec]:

@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from rl_robot.bags import BagMessage, BagReader, EpisodeMetadata, typestore
 from rl_robot.bags.stamps import header_frame
 from rl_robot.errors import UserError
+from rl_robot.experience.removed import RemovedEpisode
 from rl_robot.experience.runs import RunFolder
 
 BROKEN = "broken"
@@ -20,21 +21,20 @@ _TICK = "perception/ages"
 # No pictures, which are most of a bag: reading them takes several times as long as all else.
 _TOPICS = ("clock", _TICK, "reward", "safety/command", "safety/interventions")
 
-_Read = TypeVar("_Read")
-
 
 @dataclass
 class Outcome:
     """How an episode ended.
 
     ``seconds`` on the graph's clock; ``began_ns`` the wall clock at its first control tick, None
-    when it had none.
+    when it had none. ``removed``: its bag is gone, to keep a quota.
     """
 
     metadata: EpisodeMetadata
     path: Path
     seconds: float = 0.0
     began_ns: int | None = None
+    removed: bool = False
 
     @property
     def counts(self) -> bool:
@@ -79,6 +79,18 @@ class EpisodeFigures(Outcome):
 
 
 AnyOutcome = TypeVar("AnyOutcome", bound=Outcome)
+
+# What is kept of a bag that is removed, and how it looks in JSON.
+_KEPT: dict[str, type | tuple[type, ...]] = {
+    "seconds": (int, float),
+    "began_ns": (int, type(None)),
+    "wall_seconds": (int, float),
+    "reward": (int, float),
+    "best_terms": dict,
+    "latencies": list,
+    "interventions": dict,
+    "limited_steps": int,
+}
 
 
 def policy_name(policy: str) -> str:
@@ -128,19 +140,42 @@ def read_episode(path: Path) -> EpisodeFigures:
     return figures
 
 
-def read_run(run: RunFolder, read: Callable[[Path], _Read]) -> tuple[list[_Read], list[str]]:
-    """Every bag as ``read`` reads it, and what is wrong with those that cannot be read.
+def to_values(episode: EpisodeFigures) -> dict[str, Any]:
+    """The figures as JSON values, without the metadata: what is kept of a bag that is removed."""
+    return {name: getattr(episode, name) for name in _KEPT}
+
+
+def from_removed(episode: RemovedEpisode, path: Path) -> EpisodeFigures:
+    """The figures of a bag that was at ``path``, as far as they were kept."""
+    known: dict[str, Any] = {
+        name: value
+        for name, value in episode.figures.items()
+        if name in _KEPT and isinstance(value, _KEPT[name])
+    }
+    known["interventions"] = Counter(known.get("interventions", {}))
+    return EpisodeFigures(episode.metadata, path, removed=True, **known)
+
+
+def read_run(
+    run: RunFolder, read: Callable[[Path], AnyOutcome]
+) -> tuple[list[AnyOutcome], list[str]]:
+    """Every episode as ``read`` reads its bag, and what is wrong with bags that cannot be read.
+
+    Of bags that were removed to keep a quota, all figures that were kept.
 
     Raises:
         UserError: not one bag can be read.
     """
-    episodes: list[_Read] = []
+    episodes: list[AnyOutcome] = []
     unreadable: list[str] = []
     for path in run.list_episodes():
         try:
             episodes.append(read(path))
         except UserError as error:
             unreadable.append(str(error))
+    gone = [from_removed(one, run.episodes / one.name) for one in run.removed_episodes()]
+    episodes += cast(list[AnyOutcome], gone)  # figures are an outcome, and more
+    episodes.sort(key=lambda one: one.path.name)
     if not episodes:
         reason = f" ({unreadable[0]})" if unreadable else ""
         raise UserError(f"run {run.path} holds no finished episode{reason}: record one first")

@@ -29,6 +29,7 @@ def evaluate(runs: Sequence[RunFolder]) -> dict[str, Any]:
                 **_figures(episodes),
                 "learning": learning_curve(episodes),
                 "unfinished": len(run.unfinished_episodes()),
+                "removed": sum(episode.removed for episode in episodes),
                 "unreadable": unreadable,
             }
         )

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rl_robot.bags import BagMessage, BagReader, typestore
+from rl_robot.bags.pictures import IMAGE, decompress, image_pixels, is_camera_topic, raw_topic
 from rl_robot.evaluation.comparison import contestants
 from rl_robot.evaluation.episodes import AnyOutcome, Outcome
 from rl_robot.evaluation.figures import jpeg_data
@@ -21,14 +22,16 @@ OUTCOME_WORDS = {
     "broken": "broken",
 }
 
-_CHANNELS = {"rgb8": 3, "bgr8": 3, "mono8": 1}
 _RACE_WIDTH = 200  # pixels of a picture in a row of `FRAMES`
 
 _Frame = tuple[float, npt.NDArray[np.uint8]]  # seconds since the start, RGB picture
 
 
 def film_strip(episodes: Sequence[Outcome]) -> str:
-    """Pictures of a typical successful episode (or of the longest other one)."""
+    """Pictures of a typical successful episode (or of the longest other one) whose bag is there."""
+    episodes = [e for e in episodes if not e.removed]
+    if not episodes:
+        return ""
     succeeded = sorted((e for e in episodes if e.succeeded), key=lambda e: e.seconds)
     others = sorted(episodes, key=lambda e: e.seconds)
     shown = succeeded[len(succeeded) // 2] if succeeded else others[-1]
@@ -116,27 +119,36 @@ def _figure(frame: _Frame, width: int | None = None) -> str:
 def _frames(path: Path, times: Sequence[float] | npt.NDArray[np.float64]) -> list[_Frame]:
     """The pictures nearest to these seconds since the start, each once, in order."""
     reader = BagReader(path)
-    cameras = sorted(name for name in reader.types if name.endswith("/image_raw"))
-    messages: list[BagMessage] = list(reader.messages(cameras[:1])) if cameras else []
+    cameras = sorted(camera for name in reader.types if (camera := _camera(name)))
+    topics = [name for name in reader.types if cameras and _camera(name) == cameras[0]]
+    messages: list[BagMessage] = list(reader.messages(topics))
     if not messages:
         return []
     stamps = np.array([message.log_ns - messages[0].log_ns for message in messages]) * 1e-9
     chosen = dict.fromkeys(int(np.abs(stamps - time).argmin()) for time in times)
     frames = []
     for index in chosen:
-        picture = _picture(typestore().deserialize_cdr(messages[index].raw, messages[index].type))
+        picture = _picture(messages[index])
         if picture is not None:
             frames.append((float(stamps[index]), picture))
     return frames
 
 
-def _picture(image: Any) -> npt.NDArray[np.uint8] | None:
-    """RGB pixels (H, W, 3) of a sensor_msgs/Image; None for an encoding that is not shown."""
-    channels = _CHANNELS.get(image.encoding)
-    if channels is None or image.data.size < image.height * image.step:
+def _camera(topic: str) -> str | None:
+    """The camera's topic that pictures on this one are of, compressed or not; None: no camera."""
+    return topic if is_camera_topic(topic) else raw_topic(topic)
+
+
+def _picture(message: BagMessage) -> npt.NDArray[np.uint8] | None:
+    """RGB pixels (H, W, 3) of a camera's picture; None for one that can't be shown."""
+    try:
+        raw = message.raw if message.type == IMAGE else decompress(message.raw)
+        image: Any = typestore().deserialize_cdr(raw, IMAGE)
+        pixels = image_pixels(image)
+    except ValueError:
         return None
-    rows = image.data[: image.height * image.step].reshape(image.height, image.step)
-    pixels = rows[:, : image.width * channels].reshape(image.height, image.width, channels)
-    if image.encoding == "bgr8":
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, np.newaxis]
+    elif image.encoding == "bgr8":
         pixels = pixels[:, :, ::-1]
     return np.ascontiguousarray(np.broadcast_to(pixels, (image.height, image.width, 3)))

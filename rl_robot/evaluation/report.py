@@ -252,8 +252,15 @@ def _all_episodes(summary: dict[str, Any]) -> str:
         for name, word in OUTCOME_WORDS.items()
         if name in seen
     )
+    removed = summary["removed"]
+    note = (
+        f"<p class='note'>The bags of {removed} of them were removed to keep the quota; what they "
+        "said counts in all figures.</p>"
+        if removed
+        else ""
+    )
     return (
-        f"<section><h2>All episodes</h2>{strips}<p class='legend note'>{legend}</p>"
+        f"<section><h2>All episodes</h2>{strips}<p class='legend note'>{legend}</p>{note}"
         f"{_folded(f'Table of {len(rows)} episodes', _table(rows))}</section>"
     )
 

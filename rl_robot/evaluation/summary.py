@@ -52,6 +52,7 @@ def summary_of(
         "successes": sum(e.succeeded for e in counted),
         "broken": len(episodes) - len(counted),
         "unfinished": len(run.unfinished_episodes()),
+        "removed": sum(e.removed for e in episodes),
         "unreadable": list(unreadable),
         "control_steps": steps,
         "lost_periods": sum(e.metadata.lost_periods for e in episodes),

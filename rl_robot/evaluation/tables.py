@@ -193,6 +193,8 @@ def _groups(run: dict[str, Any]) -> Table:
     )
     kinds = dict.fromkeys(f"{g['task']} on {g['robot']}" for g in run["groups"])
     notes = [*run["unreadable"]]
+    if run["removed"]:
+        notes.append(f"{run['removed']} bags removed to keep the quota, counted")
     if run["unfinished"]:
         notes.append(f"{run['unfinished']} bags never finished")
     return Table(f"Run {run['run']}: {', '.join(kinds)}", head, rows, "; ".join(notes))

@@ -2,48 +2,22 @@
 
 Topics reach the recorder over separate connections, so a message may arrive before or after the
 news that the episode it belongs to has begun or ended. The cut is therefore made by time stamps
-alone: messages wait in a window of a few seconds of stamps until it is certain which side they
-fall on. The same messages give the same episode in whatever order they arrive.
+alone. Two waits serve it, both in seconds of stamps. Between episodes messages are kept for a
+`window`, so that those from after a start are still there when the news of it comes. In an episode
+they are held back for a shorter while, so that little is lost with a process that dies: the news of
+the end normally comes before anything from beyond the end is given out.
 """
 
 import heapq
+from array import array
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from rl_robot.bags.stamps import header_stamp_ns
+from rl_robot.experience.topic_rules import TopicRule
 
 NANOSECONDS = 1_000_000_000
-
-Kind = Literal["sensor", "command", "latched"]
-
-
-@dataclass(frozen=True)
-class TopicRule:
-    """How a topic's messages are placed in time.
-
-    - "sensor": belongs to an episode when start <= stamp <= end;
-    - "command": when start <= stamp < end, because at the end nothing is executed any more;
-    - "latched": the newest before the start belongs too (at the start), and changes before the end.
-
-    ``stamped``: messages begin with a time stamp. ``follows`` and ``precedes``: the messages carry
-    no stamp that says when they were sent (controller topics; a held pose), and take the stamp of
-    the message of that topic which their node published just before, or just after them.
-    ``awaited``: at the end of an episode the topic's last message is waited for, if the topic was
-    ever heard in an episode.
-    """
-
-    kind: Kind
-    stamped: bool = True
-    follows: str | None = None
-    precedes: str | None = None
-    awaited: bool = True
-
-    @property
-    def anchor(self) -> str | None:
-        """The topic whose stamp is taken."""
-        return self.follows or self.precedes
 
 
 class Record(NamedTuple):
@@ -55,55 +29,19 @@ class Record(NamedTuple):
     publish_ns: int
 
 
-_RULES = {
-    "clock": TopicRule("sensor"),
-    "joint_states": TopicRule("sensor"),
-    "perception/ages": TopicRule("sensor"),
-    "perception/image": TopicRule("sensor"),
-    "policy/action": TopicRule("command"),
-    "policy/command": TopicRule("command"),
-    "safety/command": TopicRule("command"),
-    "safety/margins": TopicRule("command"),
-    "safety/interventions": TopicRule("command", awaited=False),
-    "reward": TopicRule("sensor"),
-    "goal": TopicRule("latched", awaited=False),
-    "robot_description": TopicRule("latched", stamped=False, awaited=False),
-    "emergency_stop": TopicRule("latched", stamped=False, awaited=False),
-    "episode": TopicRule("sensor", awaited=False),
-    "episode/tick": TopicRule("sensor", awaited=False),
-    # Nodes stamp their health by clocks of their own: it is placed by when it was said.
-    "diagnostics": TopicRule("sensor", follows="perception/ages", awaited=False),
-    "reset/status": TopicRule("sensor", awaited=False),
-}
-
-
-def topic_rules(topics: Iterable[str], controllers: Collection[str]) -> dict[str, TopicRule]:
-    """The rule of each of the graph's topics (relative names).
-
-    ``controllers`` are the topics of the robot's command interfaces, on which stamps mean the
-    start time of the motion.
-    """
-    return {topic: _rule(topic, controllers) for topic in topics}
-
-
-def _rule(topic: str, controllers: Collection[str]) -> TopicRule:
-    if topic in controllers:
-        return TopicRule("command", stamped=False, follows="safety/command")
-    if topic in _RULES:
-        return _RULES[topic]
-    if topic.startswith("perception/") and topic.endswith("/pose"):
-        return TopicRule("sensor", precedes="perception/ages")
-    if topic.endswith(("/command", "/action")):
-        return TopicRule("command", awaited=False)
-    return TopicRule("sensor")
-
-
 class EpisodeCut:
     """Sorts messages into episodes. One episode at a time.
 
     `add` takes every message as it comes, at all times; `begin` and `end` say what the `episode`
     topic announced; when `complete` is true after `end`, `finish` gives the rest. Both `add` and
-    `finish` return records to write, in the order of their stamps.
+    `finish` return records to write, in the order of their stamps but for those that came later
+    than they are held.
+
+    The same messages give the same records in whatever order they arrive, as long as each comes
+    within the hold, and the news: of the start within the window, of the end within the hold.
+    Beyond that a late message is still given out, in another place; news of the end that is late
+    leaves records from `beyond` it, which depend on when it came; and what came before late news of
+    the start is lost.
     """
 
     def __init__(
@@ -111,16 +49,19 @@ class EpisodeCut:
         rules: Mapping[str, TopicRule],
         *,
         window: float = 2.0,
+        hold: float | None = None,
         period: float = 0.1,
         grace: float = 0.01,
         timeout: float = 1.0,
     ) -> None:
-        """``window``: seconds of stamps that a message may be early or late by. ``period``: the
-        control period. ``grace`` and ``timeout``: seconds of wall time that `complete` waits
+        """``window``: seconds of stamps that messages are kept for while no episode is recorded.
+        ``hold``: those that they are held back for while one is (default: the window). ``period``:
+        the control period. ``grace`` and ``timeout``: seconds of wall time that `complete` waits
         after `end`, at least (for topics that speak now and then) and at most."""
         self._rules = dict(rules)
         self._order = {topic: index for index, topic in enumerate(rules)}
         self._window_ns = round(window * NANOSECONDS)
+        self._hold_ns = self._window_ns if hold is None else round(hold * NANOSECONDS)
         self._period_ns = round(period * NANOSECONDS)
         self._grace = grace
         self._timeout = timeout
@@ -141,11 +82,19 @@ class EpisodeCut:
         self._ended_at = 0.0
         self.dropped: Counter[str] = Counter()
         self._released: Counter[str] = Counter()  # of this episode, by topic
+        # Stamps of what was given out in this episode, sensors' apart: their end is another.
+        self._given_sensors, self._given_others = array("q"), array("q")
+        self.beyond = 0  # records of this episode that were given out and lie beyond its end
 
     @property
     def newest_ns(self) -> int:
         """Newest stamp of the sensors that were heard, which is where the graph's time stands."""
         return self._newest_ns
+
+    @property
+    def bounds(self) -> tuple[int | None, int | None]:
+        """First and last control tick of the episode that is recorded, as far as they are known."""
+        return self._start_ns, self._end_ns
 
     @property
     def recording(self) -> bool:
@@ -164,6 +113,8 @@ class EpisodeCut:
         self._end_ns = None
         self._reached = {}
         self._released.clear()
+        self._given_sensors, self._given_others = array("q"), array("q")
+        self.beyond = 0
         for entry in self._waiting:
             self._note_reached(entry[3].topic, entry[0])
         for topic in self._followers:
@@ -181,6 +132,8 @@ class EpisodeCut:
             raise ValueError("no episode is running")
         self._end_ns = end_ns
         self._ended_at = now
+        self.beyond = sum(stamp > end_ns for stamp in self._given_sensors)
+        self.beyond += sum(stamp >= end_ns for stamp in self._given_others)
 
     def add(self, topic: str, raw: bytes, publish_ns: int) -> list[Record]:
         """Take one message; ``publish_ns`` is its wall-clock publish time.
@@ -243,8 +196,7 @@ class EpisodeCut:
         while self._waiting:
             entry = heapq.heappop(self._waiting)
             if self._belongs(entry[3]):
-                self._released[entry[3].topic] += 1
-                records.append(entry[3])
+                records.append(self._given(entry[3]))
             elif entry[0] >= self._end_ns:
                 later.append(entry)
             else:
@@ -252,6 +204,10 @@ class EpisodeCut:
         self._waiting = later
         self._start_ns = self._end_ns = None
         return records
+
+    def abandon(self) -> None:
+        """Stop recording, whatever the episode lacks. Later messages stay for the next."""
+        self._start_ns = self._end_ns = None
 
     def gaps(self, steps: int) -> list[str]:
         """After `finish`: the topics that lack messages of an episode of so many control steps.
@@ -329,17 +285,27 @@ class EpisodeCut:
                 self._note_reached(topic, stamp_ns)
 
     def _release(self) -> list[Record]:
-        """Records that the window has moved past."""
-        horizon = self._newest_ns - self._window_ns
+        """Records that the hold, or between episodes the window, has moved past."""
+        window = self._newest_ns - self._window_ns
+        horizon = self._newest_ns - self._hold_ns if self.recording else window
         records = []
         while self._waiting and self._waiting[0][0] < horizon:
-            record = heapq.heappop(self._waiting)[3]
+            stamp_ns, *_, record = self._waiting[0]
+            if self._end_ns is not None and stamp_ns > max(self._end_ns, window):
+                break  # kept for the episode after this one
+            heapq.heappop(self._waiting)
             if self._belongs(record):
-                self._released[record.topic] += 1
-                records.append(record)
+                records.append(self._given(record))
             elif self.recording:
                 self.dropped["outside"] += 1
         return records
+
+    def _given(self, record: Record) -> Record:
+        """Note a record that is given out."""
+        self._released[record.topic] += 1
+        sensor = self._rules[record.topic].kind == "sensor"
+        (self._given_sensors if sensor else self._given_others).append(record.log_ns)
+        return record
 
     def _belongs(self, record: Record) -> bool:
         if self._start_ns is None or record.log_ns < self._start_ns:

@@ -5,6 +5,7 @@
     runs/<name>/
       session.json               what was asked for, written by the session
       episodes/episode_000000/   one bag per finished episode; ``.part`` while it is written
+      removed.jsonl              what bags said of themselves that were removed to keep a quota
       log/                       one file per node
       policies/                  what was learnt: imitation, a milestone per block, the best of them
       trainer/                   the trainer's checkpoint and metrics
@@ -22,6 +23,7 @@ from typing import Any
 
 from rl_robot.bags import BagReader, EpisodeMetadata
 from rl_robot.errors import UserError
+from rl_robot.experience.removed import RemovedEpisode, read_removed
 
 IMITATION_FILE = "imitation.safetensors"
 LEARNED_FILE = "learned.safetensors"
@@ -107,14 +109,25 @@ class RunFolder:
         return [path for path in self._episode_folders() if path.suffix == _PART]
 
     def closed_episodes(self) -> Iterator[EpisodeMetadata]:
-        """What the finished bags say of themselves; those that can't be read are left out."""
+        """What the finished bags say of themselves, also those that were removed since.
+
+        Those that can't be read are left out.
+        """
         for path in self.list_episodes():
             with contextlib.suppress(UserError):
                 yield BagReader(path).episode
+        for episode in self.removed_episodes():
+            yield episode.metadata
+
+    def removed_episodes(self) -> list[RemovedEpisode]:
+        """The episodes whose bags were removed to keep a quota, in order."""
+        return read_removed(self.path)
 
     def next_episode(self) -> int:
-        """The first number that no bag, finished or not, has taken."""
-        taken = [int(path.stem.removeprefix(_PREFIX)) for path in self._episode_folders()]
+        """The first number that no bag, finished, removed or neither, has taken."""
+        names = [path.stem for path in self._episode_folders()]
+        names += [episode.name for episode in self.removed_episodes()]
+        taken = [int(name.removeprefix(_PREFIX)) for name in names]
         return max(taken, default=-1) + 1
 
     def write_session(self, values: Mapping[str, Any]) -> None:
@@ -142,7 +155,7 @@ class RunFolder:
         """Take the run for this process until the lock is released or the process ends.
 
         Raises:
-            UserError: another live process has it; its number is named.
+            UserError: another live process has it, which is named, or the folder can't be written.
         """
         return RunLock(self.path)
 
@@ -166,7 +179,13 @@ class RunLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise UserError(
+                f"run folder {folder} can't be written ({error.strerror}): make room, or choose "
+                "another with run:= and root:="
+            ) from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -176,8 +195,9 @@ class RunLock:
                 f"run folder {folder} is in use by process {holder}: "
                 "stop that session, or choose another name with run:="
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # on a full disk the lock holds without the number
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         self._descriptor: int | None = descriptor
 
     def release(self) -> None:

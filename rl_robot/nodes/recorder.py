@@ -1,13 +1,26 @@
 """recorder: one MCAP bag per episode, of the messages as they came over the wire."""
 
+import contextlib
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 
 from rl_robot.bags import EpisodeMetadata, EpisodeWriter, TopicQos
-from rl_robot.experience.recording import EpisodeCut, Record, topic_rules
+from rl_robot.bags.pictures import (
+    COMPRESSED_IMAGE,
+    RAW,
+    compress,
+    compressed_topic,
+    find_kind,
+    is_camera_topic,
+)
+from rl_robot.evaluation.episodes import read_episode, to_values
+from rl_robot.experience.recording import EpisodeCut, Record
 from rl_robot.experience.runs import RunFolder
+from rl_robot.experience.storage import NO_LIMIT, Quota, Rules, Storage, is_full, parse_size
+from rl_robot.experience.topic_rules import topic_rules
 from rl_robot.robots.description import Robot, load_robot
 from rl_robot.ros import topics
 from rl_robot.ros.messages import status_message
@@ -17,8 +30,12 @@ from rl_robot.ros.pace import parse_pace
 from rl_robot.ros.parameters import read_parameters
 from rl_robot.supervision.session import BROKEN, ENDED, RUNNING, Episode
 from rl_robot.tasks import Task, load_task
+from rl_robot.training.learnt import bags_in_checkpoint, is_removable
 
-LATE = 2.0  # s by which a message may be late, by its stamp
+LATE = 2.0  # s by which the news of a start may be late, at real time
+HOLD = 2.0  # control periods that messages of an episode are held back for
+LOOK_PERIOD = 1.0  # s between two looks at the disk
+CUT_SHORT = "the recording was cut short"
 GRACE = 0.01  # s at the end of an episode for topics that speak now and then
 RESENT = 5.0  # s, paced, for the last messages of an episode: DDS asks for lost ones every 3 s
 AT_REAL_TIME = 1.0  # s for them at real time, when nothing waits
@@ -34,6 +51,9 @@ class Parameters:
     task: str = "grasp"
     pace: str = "1.0"
     run: str = ""  # the run's folder
+    quota: str = NO_LIMIT  # size of the run's bags from which on the oldest exploration goes
+    reserve: str = "500MB"  # size of the disk to be left free
+    pictures: str = RAW  # how full-size pictures are stored: raw, png or jpeg
 
 
 class RecorderNode(GraphNode):
@@ -48,16 +68,20 @@ class RecorderNode(GraphNode):
         self._types = recorded_topics(robot, task)
         controllers = {interface.topic for interface in robot.interfaces}
         rules = topic_rules(self._types, controllers)
-        # Paced, everything of a tick has been said before the next one begins: little need wait,
-        # and little is then left to be written when an episode ends and the next one waits.
+        # Messages of an episode are held back for little: a process that dies takes them along.
+        # Paced, everything of a tick has been said before the next one begins, the news too.
         self._paced = parse_pace(given.pace) is None
-        late = 2.0 * task.period if self._paced else LATE
+        hold = HOLD * task.period
+        late = hold if self._paced else LATE
         patience = RESENT if self._paced else AT_REAL_TIME
         # Paced, even what is said now and then was said before the tick on which an episode ends.
         grace = 0.0 if self._paced else GRACE
         self._cut = EpisodeCut(
-            rules, window=late, period=task.period, grace=grace, timeout=patience
+            rules, window=late, hold=hold, period=task.period, grace=grace, timeout=patience
         )
+        self._pictures = find_kind(given.pictures)
+        self._storage = self._make_storage(given)
+        self._looked_at = time.monotonic()
         self._writer: EpisodeWriter | None = None
         self._episode: Episode | None = None
         # What an earlier process of this name had begun is its own affair, and not to be reopened.
@@ -70,6 +94,7 @@ class RecorderNode(GraphNode):
             name: self.mailbox(replace(topic, name=name), depth=QUEUE, awaited=False)
             for name, topic in self._types.items()
         }
+        self._tell_storage()
         self.every(0.005, self._empty_mailboxes)
 
     def _empty_mailboxes(self) -> None:
@@ -84,9 +109,9 @@ class RecorderNode(GraphNode):
                 episode = episode_of(self, self._mailboxes[name].decode(letter))
                 if episode is not None:
                     self._follow(episode)
-        if self._writer is not None:
-            self._writer.write_out_old(time.monotonic())
+        self._write_out_old()
         self._close_when_complete()
+        self._look_at_disk()
 
     def _follow(self, episode: Episode) -> None:
         """Open a bag when an episode starts to run, end it when the episode does.
@@ -96,14 +121,7 @@ class RecorderNode(GraphNode):
         """
         if episode.phase == RUNNING and self._writer is None and episode.id > self._last_id:
             self._last_id = episode.id
-            types = {name: topic_type(topic) for name, topic in self._types.items()}
-            qos = {
-                name: TopicQos(topic.quality.depth, True, topic.quality.latched)
-                for name, topic in self._types.items()
-            }
-            path = self._run.episode_path(episode.id)
-            self._writer = EpisodeWriter(path, types, qos=qos, namespace=self.get_namespace())
-            self._cut.begin(episode.stamp_ns)
+            self._begin(episode)
         elif episode.phase == ENDED and self._writer is not None:
             if self._episode is None or self._episode.phase != ENDED:
                 self._cut.end(episode.stamp_ns, time.monotonic())
@@ -113,10 +131,66 @@ class RecorderNode(GraphNode):
             self._say_closed(episode, "")
         self._episode = episode
 
+    def _begin(self, episode: Episode) -> None:
+        types = {name: topic_type(topic) for name, topic in self._types.items()}
+        qos = {
+            name: TopicQos(topic.quality.depth, True, topic.quality.latched)
+            for name, topic in self._types.items()
+        }
+        if self._pictures is not None:
+            cameras = {name: compressed_topic(name) for name in types if is_camera_topic(name)}
+            types |= dict.fromkeys(cameras.values(), COMPRESSED_IMAGE)
+            qos |= {compressed: qos[name] for name, compressed in cameras.items()}
+        self._cut.begin(episode.stamp_ns)
+        known = replace(episode, outcome=BROKEN, reason=CUT_SHORT)
+        begun = self._metadata(known, self._cut.bounds)
+        path, namespace = self._run.episode_path(episode.id), self.get_namespace()
+        try:
+            self._writer = EpisodeWriter(path, types, qos=qos, namespace=namespace, begun=begun)
+        except OSError as error:
+            self._give_up(error)
+
     def _write(self, records: list[Record]) -> None:
-        if self._writer is not None:
+        if self._writer is None:
+            return
+        try:
             for record in records:
-                self._writer.write(*record)
+                topic, raw = self._stored(record)
+                self._writer.write(topic, raw, record.log_ns, record.publish_ns)
+        except OSError as error:
+            self._give_up(error)
+
+    def _stored(self, record: Record) -> tuple[str, bytes]:
+        """Return where and how a message is stored: full-size pictures as they are asked for."""
+        if self._pictures is None or not is_camera_topic(record.topic):
+            return record.topic, record.raw
+        try:
+            return compressed_topic(record.topic), compress(record.raw, self._pictures)
+        except ValueError as error:
+            self.problem(f"{record.topic}: stored as it came: {error}")
+            return record.topic, record.raw
+
+    def _write_out_old(self) -> None:
+        if self._writer is not None:
+            try:
+                self._writer.write_out_old(time.monotonic())
+            except OSError as error:
+                self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        """Go on without the bag in the making, which can't be written any more.
+
+        On a full disk nothing is left of it: that makes room for the session to end properly.
+        """
+        self._storage.fail(error)
+        writer, self._writer = self._writer, None
+        if writer is not None and is_full(error):
+            with contextlib.suppress(OSError):
+                writer.abort()
+        elif writer is not None:
+            writer.leave()
+        self._cut.abandon()
+        self._tell_storage()
 
     def _close_when_complete(self) -> None:
         if self._writer is not None and self._cut.complete(time.monotonic()):
@@ -128,6 +202,7 @@ class RecorderNode(GraphNode):
     def _close(self) -> None:
         assert self._writer is not None
         assert self._episode is not None
+        bounds = self._cut.bounds
         self._write(self._cut.finish())
         episode = self._episode
         gaps = self._cut.gaps(episode.steps) if self._paced else []
@@ -136,11 +211,23 @@ class RecorderNode(GraphNode):
             why = f"the recording is incomplete: {', '.join(gaps)}"
             self.problem(why)
             episode = replace(episode, outcome=BROKEN, reason=why, role=INCOMPLETE)
-        path = self._writer.close(self._metadata(episode))
+        path = ""
+        if self._writer is not None:
+            try:
+                path = str(self._writer.close(self._metadata(episode, bounds)))
+            except OSError as error:
+                self._give_up(error)
         self._writer = None
-        self._say_closed(episode, "" if gaps else str(path))
+        self._storage.make_room()
+        self._say_closed(episode, "" if gaps else path)
 
-    def _metadata(self, episode: Episode) -> EpisodeMetadata:
+    def _metadata(self, episode: Episode, bounds: tuple[int | None, int | None]) -> EpisodeMetadata:
+        """Return what the bag says of itself; ``bounds``: first and last control tick, if known."""
+        extra = {"role": episode.role, "stage": episode.stage} if episode.role else {}
+        named = zip(("start_ns", "end_ns"), bounds, strict=True)
+        extra |= {name: str(stamp) for name, stamp in named if stamp is not None}
+        if self._cut.beyond:
+            extra["beyond_end"] = str(self._cut.beyond)
         return EpisodeMetadata(
             episode=episode.id,
             robot=episode.robot,
@@ -155,14 +242,48 @@ class RecorderNode(GraphNode):
             steps=episode.steps,
             lost_periods=episode.lost_periods,
             index=episode.index,
-            extra={"role": episode.role, "stage": episode.stage} if episode.role else {},
+            extra=extra,
         )
 
     def _say_closed(self, episode: Episode, path: str) -> None:
         self._said_id = episode.id
+        self._tell_storage()
         values = {"id": str(episode.id), "path": path}
+        values |= {name: self.health[name] for name in ("full", "waits")}
         self._status.publish(status_message(episode.stamp_ns, "recorder", "closed", values))
         self.health["closed"] = str(episode.id)
+
+    # --- room ------------------------------------------------------------------------------
+
+    def _make_storage(self, given: Parameters) -> Storage:
+        quota, limit = None, parse_size("quota", given.quota)
+        if limit is not None:
+            learnt = partial(bags_in_checkpoint, self._run.path)
+            rules = Rules(
+                removable=is_removable,
+                learnt=learnt if "trainer" in self.session_nodes else None,
+                figures=lambda path: to_values(read_episode(path)),
+            )
+            quota = Quota(self._run, limit, rules)
+        reserve = parse_size("reserve", given.reserve) or 0
+        return Storage(self._run, reserve=reserve, quota=quota)
+
+    def _look_at_disk(self) -> None:
+        now = time.monotonic()
+        if now - self._looked_at < LOOK_PERIOD:
+            return
+        self._looked_at = now
+        if self._writer is not None:
+            self._storage.look()
+        else:
+            self._storage.make_room()
+        self._tell_storage()
+
+    def _tell_storage(self) -> None:
+        """Say in the health why the session must end or wait; the supervisor looks there."""
+        if self._storage.full:
+            self.problem(self._storage.full)
+        self.health["full"], self.health["waits"] = self._storage.full, self._storage.waits
 
     def close(self) -> None:
         """Close the bag of an episode that is cut short, so that what it holds is kept."""

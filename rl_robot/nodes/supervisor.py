@@ -23,6 +23,7 @@ from std_srvs.srv import Trigger
 from rl_robot.bags.cdr import numbers_bytes
 from rl_robot.evaluation.report import write_report
 from rl_robot.experience.runs import IMITATION_FILE, RunFolder
+from rl_robot.experience.storage import write_failure
 from rl_robot.policies import LEARNED, policy_version
 from rl_robot.robots.description import load_robot
 from rl_robot.ros import topics
@@ -39,6 +40,7 @@ from rl_robot.ros.parameters import read_parameters
 from rl_robot.supervision.health import Roll
 from rl_robot.supervision.programme import Programme
 from rl_robot.supervision.progress import ProgressLine, TrainingLine
+from rl_robot.supervision.room import Room
 from rl_robot.supervision.session import (
     BROKEN,
     ENDED,
@@ -112,6 +114,7 @@ class SupervisorNode(GraphNode):
         self._published_again = False
         self._closed_id = -1
         self._closed_path = ""
+        self._room = Room()
         self._said_phase = (-1, "")  # episode and phase
         self._said_at = 0.0
         self._settled_id = -1
@@ -206,12 +209,15 @@ class SupervisorNode(GraphNode):
         values = status_values(message.status[0])
         self._closed_id = int(values.get("id", "-1"))
         self._closed_path = values.get("path", "")
+        self._room.hear(values)
         self._supervise()
 
     def _take_health(self, message: DiagnosticArray) -> None:
         for status in message.status:
             values = status_values(status)
             self._roll.hear(status.name, values, time.monotonic())
+            if status.name == "recorder":
+                self._room.hear(values)
             if values.get("host") == socket.gethostname() and values.get("pid", "").isdigit():
                 self._pids[status.name] = int(values["pid"])
 
@@ -264,6 +270,8 @@ class SupervisorNode(GraphNode):
             self._published_again = False
         if episode is not None and episode.phase in (RESETTING, RUNNING):
             self._watch_episode(missing, restarted, now)
+        elif self._room.full:
+            self._end_full(episode, now)
         elif lacking := missing or self._undiscovered() or self._unheard():
             self._wait_for(lacking, now)
         elif not self._ready() or (episode is not None and not self._settle(episode, now)):
@@ -283,6 +291,8 @@ class SupervisorNode(GraphNode):
             reason = f"{', '.join(missing)} is silent"
         elif not self._enabled():
             reason = "the robot was stopped or disabled"
+        elif self._room.full:
+            reason = self._room.full
         elif now - self._progress_at > STUCK_TIMEOUT:
             reason = f"nothing happened for {STUCK_TIMEOUT:.0f} s{self._lacking()}"
         if reason:
@@ -409,6 +419,8 @@ class SupervisorNode(GraphNode):
         elif self._session.finished:
             programme.go_on()
             self._stage_at = time.monotonic()
+        elif self._room.waits:
+            self._wait_for_room()
         elif lacking := self._stage_lacks():
             self._wait_for_trainer(lacking)
         else:
@@ -450,8 +462,22 @@ class SupervisorNode(GraphNode):
             self.get_logger().warning("imitation is not tested: there was too little to imitate")
             self._programme.go_on()
             self._stage_at = now
-        elif now - self._trainer_at > TRAINER_TIMEOUT:
-            self._fail(f"the trainer is silent, and the next stage waits for {lacking}")
+        else:
+            self._wait_while_it_speaks(lacking)
+
+    def _wait_for_room(self) -> None:
+        """Wait for the trainer, so that bags may be removed which it has learnt from then."""
+        done = self._trainer.get("stage") == "done"
+        if self._room.in_vain(time.monotonic(), trainer_done=done):
+            self._fail(f"waited in vain for {self._room.waits}: give a greater quota:=")
+        else:
+            self._wait_while_it_speaks(self._room.waits)
+
+    def _wait_while_it_speaks(self, lacking: str) -> None:
+        """Say what is waited for, and end the session when the trainer is silent for too long."""
+        now = time.monotonic()
+        if now - self._trainer_at > TRAINER_TIMEOUT:
+            self._fail(f"the trainer is silent, and what comes next waits for {lacking}")
         elif now - self._shown_at > WAITING_SHOWN:
             self._show(f"waiting for {lacking}")
 
@@ -462,6 +488,18 @@ class SupervisorNode(GraphNode):
         self.get_logger().error(why)
         self._finish(1)
 
+    def _end_full(self, episode: Episode | None, now: float) -> None:
+        """End the session for want of room, when the bag in the making is closed or given up."""
+        if episode is not None and episode.id != self._settled_id:
+            self._settle(episode, now)
+            if episode.id != self._settled_id:
+                return
+        self._line.end()
+        # Printed: the log may lie on the very disk that has no room for a line.
+        print(self._room.full, flush=True)
+        whole = self._programme.finished and not self._session.gave_up  # all that was asked for
+        self._finish(0 if whole else 1)
+
     def _finish(self, exit_code: int) -> None:
         self._write_session()
         self._line.end()
@@ -469,7 +507,11 @@ class SupervisorNode(GraphNode):
         if exit_code == INTERRUPTED and bags > BAGS_WHEN_STOPPED:
             print(f"rl_robot report {self._run.path}   writes the report of {bags} episodes")
         elif bags:
-            print(f"report: {write_report(self._run)}", flush=True)
+            try:
+                print(f"report: {write_report(self._run)}", flush=True)
+            except OSError as error:
+                why = write_failure(self._run.path, error)
+                print(f"no report could be written: {why}", flush=True)
         self.exit_code = exit_code
 
     def _show(self, waiting: str = "") -> None:
@@ -486,29 +528,34 @@ class SupervisorNode(GraphNode):
         self._write_session()
 
     def _write_session(self) -> None:
+        """Write session.json; a disk without room for it ends the session."""
+        try:
+            self._run.write_session(self._session_values())
+        except OSError as error:
+            self._room.fill(write_failure(self._run.path, error))
+
+    def _session_values(self) -> dict[str, Any]:
         wall = time.monotonic() - self._began if self._began else 0.0
         session = self._session
-        self._run.write_session(
-            {
-                "robot": self._robot.name,
-                "task": self._given.task,
-                "policy": self._given.policy,
-                "pace": self._given.pace,
-                "split": self._given.split,
-                "first": self._given.first,
-                "seed": self._given.seed,
-                "episodes": session.done,
-                "successes": session.successes,
-                "broken": session.broken,
-                "wall_seconds": wall,
-                "control_steps": self._steps,
-                "control_period": self._period,
-                "lost_periods": session.lost_periods,
-                "gave_up": session.gave_up,
-                "arguments": self._arguments,
-                **(self._training_values() if self._given.train else {}),
-            }
-        )
+        return {
+            "robot": self._robot.name,
+            "task": self._given.task,
+            "policy": self._given.policy,
+            "pace": self._given.pace,
+            "split": self._given.split,
+            "first": self._given.first,
+            "seed": self._given.seed,
+            "episodes": session.done,
+            "successes": session.successes,
+            "broken": session.broken,
+            "wall_seconds": wall,
+            "control_steps": self._steps,
+            "control_period": self._period,
+            "lost_periods": session.lost_periods,
+            "gave_up": session.gave_up,
+            "arguments": self._arguments,
+            **(self._training_values() if self._given.train else {}),
+        }
 
     def _training_values(self) -> dict[str, Any]:
         return {

@@ -21,6 +21,7 @@ from std_msgs.msg import UInt8MultiArray
 
 from rl_robot.errors import UserError
 from rl_robot.experience.runs import RunFolder, RunLock
+from rl_robot.experience.storage import is_full, write_failure
 from rl_robot.learners import SacConfig
 from rl_robot.robots.description import load_robot
 from rl_robot.ros import topics
@@ -138,8 +139,11 @@ class TrainerNode(GraphNode):
     def _watch(self) -> None:
         while self._said:
             self.get_logger().info(self._said.pop(0))
-        if isinstance(self._failure, UserError):  # one line, where rclpy would print a traceback
-            print(f"error: {self._failure}", file=sys.stderr, flush=True)
+        failure: object = self._failure
+        if isinstance(failure, OSError) and is_full(failure):
+            failure = UserError(write_failure(self._folder, failure))
+        if isinstance(failure, UserError):  # one line, where rclpy would print a traceback
+            print(f"error: {failure}", file=sys.stderr, flush=True)
             self.exit_code = 2
             return
         if self._failure is not None:

@@ -274,7 +274,8 @@ RECORDER_STATUS = Topic(
     EVENT,
     "recorder",
     "supervisor",
-    "a bag was closed: its episode and path",
+    "a bag was closed: its episode and path; and where there is no room for another, why the "
+    "session must end (full) or wait (waits)",
     recorded=False,
 )
 POLICY_WEIGHTS = Topic(

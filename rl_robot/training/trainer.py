@@ -22,8 +22,9 @@ from typing import Any
 
 import torch
 
-from rl_robot.bags import BagReader
+from rl_robot.bags import BagReader, EpisodeMetadata
 from rl_robot.errors import UserError
+from rl_robot.experience.removed import read_removed
 from rl_robot.experience.runs import IMITATION_FILE, LEARNED_FILE, milestone_file
 from rl_robot.experience.transitions import EpisodeTransitions
 from rl_robot.learners import BehaviorCloning, Metrics, make_learner, new_replay, sample
@@ -132,6 +133,7 @@ class Trainer:
             UserError: no such learner, or the folder holds another training.
         """
         self.plan = plan
+        self._folder = folder
         self._task, self._robot = task, robot
         self._name, self._seed, self._say = learner, seed, say
         self._learner = make_learner(learner, task, robot, seed=seed, **dict(overrides or {}))
@@ -144,6 +146,8 @@ class Trainer:
         self._recent: deque[EpisodeTransitions] = deque(maxlen=_RECENT)
         self._taken: list[str] = []
         self._ignored: list[str] = []
+        self._left_out: list[str] = []
+        self._saved = 0  # bags that the checkpoint names
         self._sums: list[Metrics] = []
         self.stage = DEMONSTRATIONS
         self.updates = self.version = self.milestone = 0
@@ -188,9 +192,15 @@ class Trainer:
     def step(self) -> bool:
         """Do one slice of work, some tens of milliseconds; False when there is nothing to do."""
         worked = self._work()
-        if worked and time.monotonic() - self._saved_at > self._checkpoint_every:
+        news = worked or self._named > self._saved
+        if news and time.monotonic() - self._saved_at > self._checkpoint_every:
             self.save()
         return worked
+
+    @property
+    def _named(self) -> int:
+        """Bags that are done with: a quota may remove those that the checkpoint names."""
+        return len(self._taken) + len(self._ignored) + len(self._left_out)
 
     def run_offline(self) -> Iterator[None]:
         """Train on the bags that there are, yielding after each slice, and write the policy.
@@ -217,8 +227,10 @@ class Trainer:
             "milestone": self.milestone,
             "bags": self._taken,
             "ignored": self._ignored,
+            "left_out": self._left_out,
         }
         self._checkpoint.write(values, tensors)
+        self._saved = self._named
         self._saved_at = time.monotonic()
 
     def close(self) -> None:
@@ -287,7 +299,10 @@ class Trainer:
             for part in episode.contiguous():
                 self._replay.add(part, demonstration=role == DEMONSTRATION)
         except (UserError, ValueError) as error:
+            if not path.exists() and self._recall(self._intake.key(path)):
+                return
             self.skipped += 1
+            self._left_out.append(self._intake.key(path))
             self._say(f"left out: {error}")
             return
         self._taken.append(self._intake.key(path))
@@ -310,6 +325,26 @@ class Trainer:
         if whole:
             self.exploration_steps += episode.metadata.steps
             self._recent.append(episode)
+
+    def _recall(self, key: str) -> bool:
+        """Count an own bag that a quota has removed; what it held is not learnt from again."""
+        metadata = self._removed().get(key)
+        if metadata is None:
+            return False
+        self._taken.append(key)
+        if role_of(metadata) == EXPLORATION:
+            self._explored += metadata.steps
+            self.exploration_steps += metadata.steps if metadata.outcome != "broken" else 0
+        return True
+
+    def _recall_others(self) -> None:
+        """Count the removed bags that the checkpoint does not name."""
+        for key in sorted(self._removed().keys() - {*self._taken, *self._ignored}):
+            self._recall(key)
+
+    def _removed(self) -> dict[str, EpisodeMetadata]:
+        """What removed bags said of themselves, by the names that checkpoints give them."""
+        return {f"episodes/{one.name}": one.metadata for one in read_removed(self._folder)}
 
     def _begin_imitation(self) -> None:
         if self.imitated or not self.plan.imitation_updates or len(self._demonstrated) < 2:
@@ -405,6 +440,7 @@ class Trainer:
         try:
             values, tensors, problems = self._checkpoint.read()
         except FileNotFoundError:
+            self._recall_others()
             return
         for problem in problems:
             self._say(f"{problem}: going on from the one before")
@@ -427,6 +463,7 @@ class Trainer:
             self._take(self._intake.see(key))
         for key in self._ignored:
             self._intake.see(key)
+        self._recall_others()
         self._replay.set_generator_state(tensors["replay.generator"])
         self._began, self.imitated = values["began"], values["imitated"]
         self.updates, self.milestone = values["updates"], values["milestone"]

@@ -10,7 +10,7 @@ import pytest
 import synthetic
 from mcap.exceptions import EndOfFile
 from mcap.reader import make_reader
-from mcap.records import Channel, Message
+from mcap.records import Channel, Message, Metadata
 from mcap.stream_reader import StreamReader
 from mcap_ros2.decoder import DecoderFactory
 from rosbags.highlevel import AnyReader
@@ -184,6 +184,19 @@ def test_pictures_are_written_out_in_time_as_well(tmp_path: Path) -> None:
     on_disk = messages_on_disk(tmp_path / "bag.part")
     assert sorted(on_disk) == sorted((f"/{s.topic}", s.raw) for s in sent)
     writer.abort()
+
+
+def test_what_is_said_at_the_end_counts(tmp_path: Path) -> None:
+    begun = synthetic.metadata(3, "broken", 0, reason="the recording was cut short")
+    writer = EpisodeWriter(tmp_path / "bag", synthetic.TYPES, begun=begun)
+    file = tmp_path / "bag.part" / "bag.mcap"
+    said = []
+    with file.open("rb") as stream, contextlib.suppress(EndOfFile):
+        for record in StreamReader(stream).records:
+            said += [record.metadata] if isinstance(record, Metadata) else []
+    assert [one["reason"] for one in said] == ["the recording was cut short"]  # at once
+    assert BagReader(writer.close(synthetic.metadata(3, "success", 9))).episode.steps == 9
+    assert BagReader(tmp_path / "bag").episode.outcome == "success"
 
 
 def test_aborted_bag_leaves_nothing(tmp_path: Path) -> None:

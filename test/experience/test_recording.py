@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import PERIOD_NS, Sent
 
-from rl_robot.experience.recording import EpisodeCut, Record, topic_rules
+from rl_robot.experience.recording import EpisodeCut, Record
+from rl_robot.experience.topic_rules import topic_rules
 
 START_NS = 10_000_000_000
 WALL_NS = 10**18
@@ -28,10 +29,10 @@ def timeline() -> tuple[Sent, ...]:
 
 
 def cut(
-    messages: Sequence[Sent], begin_after: int, end_after: int
+    messages: Sequence[Sent], begin_after: int, end_after: int, hold: float | None = None
 ) -> tuple[EpisodeCut, list[Record]]:
     """Feed the messages; the news of begin and end come after so many of them."""
-    episode = EpisodeCut(RULES)
+    episode = EpisodeCut(RULES, hold=hold)
     records = []
     for count, sent in enumerate(messages):
         if count == begin_after:
@@ -75,6 +76,68 @@ def test_order_of_arrival_does_not_matter(
     _, records = cut(messages, begin, max(end, begin))
     got = sorted((record.topic, record.log_ns, record.raw) for record in records)
     assert got == sorted(expected())
+
+
+@settings(max_examples=60, deadline=None)
+@given(messages=arrivals(), begin_at=st.floats(0, 1), end_at=st.floats(0, 1))
+def test_what_is_held_for_less_lacks_nothing_and_counts_what_is_beyond_the_end(
+    messages: list[Sent], begin_at: float, end_at: float
+) -> None:
+    """The news of the end may be late: only then something from beyond it is there, and counted."""
+    n = len(messages)
+    begin = int(begin_at * n)
+    end = max(begin + int(end_at * (n + 1 - begin)), begin)
+    episode, records = cut(messages, begin, end, hold=2 * PERIOD_NS * 1e-9)
+    got = sorted((record.topic, record.log_ns, record.raw) for record in records)
+    surplus = list(got)
+    for one in expected():
+        surplus.remove(one)  # everything that belongs is there
+    assert episode.beyond == len(surplus)
+    for topic, stamp_ns, _ in surplus:
+        sensor = RULES[topic].kind == "sensor"
+        assert stamp_ns > END_NS if sensor else stamp_ns >= END_NS
+    said = max(sent.stamp_ns for sent in messages[: max(end, 1)])
+    if said <= END_NS + 2 * PERIOD_NS:  # the news came in time
+        assert not surplus
+
+
+def test_while_it_is_recorded_little_is_held_back_and_before_much_is_kept() -> None:
+    """A killed recorder takes along what is held; what the start's news overtook must be there."""
+    episode = EpisodeCut(RULES, window=2.0, hold=0.2)
+    written: list[Record] = []
+    for step in range(15):
+        for sent in synthetic.small_step(START_NS + step * PERIOD_NS, WALL_NS + step * 6_000_000):
+            written += episode.add(sent.topic, sent.raw, sent.publish_ns)
+        if step == 8:
+            episode.begin(START_NS)
+    newest = START_NS + 14 * PERIOD_NS
+    rewards = [record.log_ns for record in written if record.topic == "reward"]
+    assert rewards == list(range(START_NS, newest - 2 * PERIOD_NS, PERIOD_NS))
+    assert episode.bounds == (START_NS, None)
+
+
+def test_a_message_later_than_the_hold_is_written_when_it_comes() -> None:
+    episode = EpisodeCut(RULES, window=2.0, hold=0.2)
+    sent = [
+        one
+        for step in range(8)
+        for one in synthetic.small_step(START_NS + step * PERIOD_NS, WALL_NS + step * 6_000_000)
+    ]
+    late = next(one for one in sent if one.topic == "policy/action")
+    episode.begin(START_NS)
+    for one in sent:
+        if one is not late:
+            episode.add(one.topic, one.raw, one.publish_ns)
+    assert [r.raw for r in episode.add(late.topic, late.raw, late.publish_ns)] == [late.raw]
+
+
+def test_an_episode_that_is_given_up_leaves_the_next_one_alone() -> None:
+    episode, _ = cut(timeline(), 20, 200)
+    episode.begin(START_NS + 20 * PERIOD_NS)
+    episode.abandon()
+    assert not episode.recording
+    episode.begin(START_NS + 40 * PERIOD_NS)
+    assert episode.bounds == (START_NS + 40 * PERIOD_NS, None)
 
 
 def test_records_come_in_the_order_of_their_stamps() -> None:

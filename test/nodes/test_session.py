@@ -2,11 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,13 @@ from rl_robot.experience.runs import RunFolder
 PATIENCE = 180.0  # s: a bound for a busy machine, not a measure
 
 
-def start(root: Path, run: str, **arguments: object) -> subprocess.Popen[str]:
-    """Start a session of the scripted expert, paced."""
+def start(
+    root: Path, run: str, *, before: Sequence[str] = (), **arguments: object
+) -> subprocess.Popen[str]:
+    """Start a session of the scripted expert, paced; ``before`` is what runs the command."""
     given = {"policy": "script", "pace": "paced", "split": "test", "run": run, "root": root}
     given |= arguments
-    command = [sys.executable, "-m", "rl_robot.cli", "launch", "collect.launch.py"]
+    command = [*before, sys.executable, "-m", "rl_robot.cli", "launch", "collect.launch.py"]
     command += [f"{name}:={value}" for name, value in given.items()]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
@@ -191,6 +194,62 @@ def test_reach_runs_in_a_namespace_with_its_goal(tmp_path: Path) -> None:
     assert reader.namespace == "/lab/left"
     assert reader.counts["goal"] >= 1
     assert reader.episode.outcome == "success"
+
+
+def test_without_room_on_the_disk_no_episode_begins(tmp_path: Path) -> None:
+    session = start(tmp_path, "full", episodes=2, reserve="900TB")
+    output = finish(session)
+    assert session.returncode == 1, output
+    assert f"the disk of {tmp_path / 'full'} is full" in output
+    assert "Traceback" not in output
+    run = RunFolder.open(tmp_path / "full")
+    assert run.list_episodes() == run.unfinished_episodes() == []
+
+
+def test_a_disk_that_gets_full_ends_the_session_in_words(tmp_path: Path) -> None:
+    """A real one, of 12 MB, with room for one episode."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    own = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    mount = f"mount -t tmpfs -o size=12m tmpfs {disk}"
+    if not shutil.which("unshare") or subprocess.run([*own, mount], check=False).returncode:
+        pytest.skip("this machine lets nobody mount a disk of his own")
+    script = f'{mount} && "$@"; status=$?; ls {disk}/small/*; exit $status'
+    given = {"policy": "random", "episodes": 3, "reserve": "0B"}
+    session = start(disk, "small", before=[*own, script, "sh"], **given)
+    output = finish(session)
+    assert session.returncode == 1, output
+    assert f"the disk of {disk / 'small'} is full: No space left on device" in output
+    assert f"report: {disk / 'small' / 'report.html'}" in output
+    assert "Traceback" not in output
+    assert "episode_000000\n" in output  # closed before
+    assert "episode_000001" not in output  # given up
+
+
+def test_a_quota_removes_the_oldest_exploration_and_keeps_what_it_said(tmp_path: Path) -> None:
+    given = {"task": "reach", "policy": "random", "split": "train", "episodes": 3}
+    session = start(tmp_path, "small", **given, quota="4MB", pictures="jpeg")
+    output = finish(session)
+    assert session.returncode == 0, output
+    run = RunFolder.open(tmp_path / "small")
+    bags = run.list_episodes()
+    assert [bag.name for bag in bags] == ["episode_000001", "episode_000002"]
+    assert [one.name for one in run.removed_episodes()] == ["episode_000000"]
+    result = json.loads(run.result.read_text())
+    assert (result["episodes"], result["removed"]) == (3, 1)
+    assert result["control_steps"] == sum(e.steps for e in run.closed_episodes())
+    assert "bags of 1 of them were removed" in run.report.read_text()
+    assert run.report.read_text().count("data:image/jpeg") == 8  # pictures of a bag that is there
+
+    reader = BagReader(bags[0])
+    steps = reader.episode.steps
+    counts = reader.counts
+    assert counts["camera/image_raw/compressed"] == counts["perception/image"] == steps + 1
+    assert counts["camera/image_raw"] == 0
+    stamps = [m.log_ns for m in reader.messages(["perception/ages"])]
+    assert [m.log_ns for m in reader.messages(["camera/image_raw/compressed"])] == stamps
+    assert reader.episode.extra["start_ns"] == str(stamps[0])
+    assert reader.episode.extra["end_ns"] == str(stamps[-1])
 
 
 def test_at_real_time_a_grasp_takes_its_time(tmp_path: Path) -> None:
