@@ -86,6 +86,13 @@ def _check_replayed(value: str) -> None:
     find_bags(value)
 
 
+def _check_file(name: str, value: str, *endings: str) -> None:
+    if value and not Path(value).absolute().parent.is_dir():
+        raise UserError(f"{name} '{value}': there is no folder {Path(value).parent}")
+    if value and Path(value).suffix not in endings:
+        raise UserError(f"{name} '{value}': expected a file that ends in {' or '.join(endings)}")
+
+
 def _check_bags(value: str) -> None:
     for name in filter(None, value.split(",")):
         if not Path(name.strip()).exists():
@@ -700,8 +707,18 @@ REPLAY = Graph(
             "other names for the bag's topics: /their/topic=our/topic, by comma",
             check=parse_names,
         ),
-        Argument("compare", "", "JSON file for the comparison with what was recorded"),
-        Argument("plot", "", "picture file (.png) of what differs most"),
+        Argument(
+            "compare",
+            "",
+            "JSON file for the comparison with what was recorded",
+            check=lambda v: _check_file("compare", v, ".json"),
+        ),
+        Argument(
+            "plot",
+            "",
+            "picture of what differs most",
+            check=lambda v: _check_file("plot", v, ".png", ".svg", ".pdf"),
+        ),
         Argument(
             "tolerance",
             "",

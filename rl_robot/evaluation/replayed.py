@@ -157,7 +157,8 @@ def _compare(
     same = old.words == new.words and old.numbers.keys() == new.numbers.keys()
     for name in old.numbers.keys() & new.numbers.keys():
         before, after = old.numbers[name], new.numbers[name]
-        if before.shape != after.shape or not np.isfinite(before - after).all():
+        finite = np.isfinite(before).all() and np.isfinite(after).all()
+        if before.shape != after.shape or not finite:
             same = same and np.array_equal(before, after, equal_nan=True)
             continue
         tally.components[name].add(before, after, where, at)
@@ -296,8 +297,8 @@ def exceeded(figures: Mapping[str, Any], tolerances: Mapping[str, float]) -> lis
     """Return what lies beyond the tolerances, a line each; empty: all as recorded.
 
     Messages that are on one side only, or differ in what is no number, are beyond any. Topics for
-    which no tolerance is given are left out, and ``EXECUTED_ACTION`` where it is not named: what was
-    executed was not what the policy had asked for either.
+    which no tolerance is given are left out, and ``EXECUTED_ACTION`` where it is not named: the
+    recorded policy itself asked for something else than was executed.
     """
     found = []
     unknown = tolerances.keys() - {"", *figures["topics"]}

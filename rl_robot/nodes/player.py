@@ -21,31 +21,29 @@ from rl_robot.errors import UserError
 from rl_robot.evaluation.replayed import EXECUTED_ACTION, Comparison, exceeded, parse_tolerance
 from rl_robot.evaluation.replayed_output import replay_tables, save_replay_plot
 from rl_robot.evaluation.tables import as_text
-from rl_robot.experience.playback import TICKS, Await, Span, play, ticks_of
+from rl_robot.experience.playback import Await, play
 from rl_robot.experience.runs import write_json
-from rl_robot.experience.tape import Tape, find_bags, is_stamped, parse_names, restamped
-from rl_robot.policies import LEARNED
+from rl_robot.experience.tape import find_bags, is_stamped, parse_names, restamped
 from rl_robot.robots.description import load_robot
 from rl_robot.ros import topics
 from rl_robot.ros.answers import Answers
 from rl_robot.ros.messages import status_values
 from rl_robot.ros.node import GraphNode, run
+from rl_robot.ros.opened import Opened, Opener
 from rl_robot.ros.parameters import read_parameters
-from rl_robot.ros.played import BY_EPISODES, PRIVATE, is_private, offered, playable
+from rl_robot.ros.played import PRIVATE, is_private, offered
 from rl_robot.ros.replayed_episode import (
-    ReplayedEpisode,
-    actions,
+    as_executed,
     executed_actions,
     prologue,
-    replayed_episode,
     start_positions,
+    with_actions_alone,
 )
 from rl_robot.tasks import load_task
 
 START_TIMEOUT = 30.0  # s for the nodes that run again to come up and to be heard by
 SETTLING = 0.05  # s for what is said before a bag to arrive everywhere
 END_WAIT = 0.5  # s for the last messages to arrive, at most
-APART_NS = 1_000_000_000  # between two bags, where the second is not later anyway
 AT_A_TIME = 0.05  # s of playing between two looks at signals
 BEYOND = 1  # exit status when something differs by more than the tolerance
 
@@ -68,18 +66,6 @@ class Parameters:
     patience: float = 5.0  # s of wall time that a node's answer to a tick is waited for
 
 
-@dataclass(frozen=True)
-class Opened:
-    """What is played of one bag, ``later_ns`` after its own stamps."""
-
-    tape: Tape
-    ticks: list[int]
-    rows: dict[str, topics.Topic]
-    episode: ReplayedEpisode | None
-    span: Span
-    later_ns: int
-
-
 class PlayerNode(GraphNode):
     """See the module's text."""
 
@@ -97,12 +83,14 @@ class PlayerNode(GraphNode):
         self._robot = load_robot(given.robot) if given.robot else None
         self._task = load_task(given.task) if given.task else None
         self._bags = find_bags(given.bag)
-        self._names = parse_names(given.remap)
         self._tolerances = parse_tolerance(given.tolerance)
-        self._interfaces = [one.topic for one in self._robot.interfaces] if self._robot else []
         if self._again and (self._robot is None or self._task is None):
             raise UserError("nodes that run again need a robot and a task")
         self._answers = Answers(self, self._again, self._robot, self._task)
+        names = parse_names(given.remap)
+        self._opener = Opener(
+            self._answers.again, self._robot, self._task, names, policy=given.policy
+        )
         self._comparison = Comparison()
         self._outputs: dict[str, Publisher] = {}
         self._deaf: dict[str, str] = {}  # node that came up -> its topics that some node misses
@@ -144,59 +132,29 @@ class PlayerNode(GraphNode):
             self._answers.hear()
 
     def _play_all(self) -> Iterator[Condition]:
+        several = len(self._bags) > 1
         for number, path in enumerate(self._bags):
-            bag = self._open(path, number if len(self._bags) > 1 else None)
+            try:
+                bag = self._opener.open(path, number if several else None, self._end_ns)
+            except UserError as error:
+                if not several:
+                    raise
+                self._print(f"left out: {error}")
+                continue
+            for name, row in bag.offers.items():
+                self._offer(name, row)
             yield self._acquainted()
             began, count = time.monotonic(), self._count
             yield from self._play(bag)
             took = time.monotonic() - began
             self._wall += took
             yield from self._compare(bag)
-            if len(self._bags) > 1:
+            if several:
                 played = f"{self._count - count} messages in {took:.1f} s"
                 self._print(f"{number + 1} of {len(self._bags)}   {path}   {played}")
+        if not self._count:
+            raise UserError("there was nothing to play")
         self._report()
-
-    def _open(self, path: Path, number: int | None) -> Opened:
-        tape = Tape(path, self._names)
-        rows = playable(tape.types, self._again, self._interfaces)
-        pictures = [m.log_ns for m in tape.messages([self._answers.again.pictures])]
-        between = round(0.9 * self._task.period_ns) if self._task else 0
-        looks = pictures if "perception" in self._again else []
-        ticks = ticks_of((m.log_ns for m in tape.messages([TICKS])), looks, between)
-        episode = self._episode(tape, ticks, number)
-        for name, row in rows.items():
-            self._offer(name, row)
-        span = Span(ticks[0], ticks[-1] + 1) if ticks else Span(0, 0)
-        later = max(0, self._end_ns + APART_NS - ticks[0]) if ticks and self._end_ns else 0
-        return Opened(tape, ticks, rows, episode, episode.span if episode else span, later)
-
-    def _episode(self, tape: Tape, ticks: list[int], number: int | None) -> ReplayedEpisode | None:
-        """Return the episode of a bag, where somebody runs again who acts by it.
-
-        Raises:
-            UserError: they can't run again on this bag.
-        """
-        if not BY_EPISODES & self._again:
-            return None
-        assert self._robot is not None
-        assert self._task is not None
-        policy = self._given.policy
-        episode = replayed_episode(tape, ticks, number, policy, self._robot, self._task)
-        if "policy" in self._again and episode.phases[0].policy in ("", LEARNED):
-            raise UserError(
-                f"{tape.path} does not hold the policy that acted: give policy:=script, or a file"
-            )
-        for node, needed in (("reward", "safety/command"), ("safety", "policy/command")):
-            said = {*tape.types, *self._answers.topics}
-            if node in self._again and needed not in said:
-                raise UserError(f"{node} can't run again on {tape.path}: it holds no {needed}")
-        said_of_it = [topics.EPISODE, topics.EPISODE_TICK]
-        safety = "safety" in self._again
-        begun = [topics.JOINT_STATES, topics.RESET_COMMAND] if safety else [topics.SAFETY_COMMAND]
-        for row in (*said_of_it, *begun):
-            self._offer(row.name, row)
-        return episode
 
     def _offer(self, name: str, row: topics.Topic) -> None:
         if name not in self._outputs:
@@ -224,7 +182,7 @@ class PlayerNode(GraphNode):
         names = set(bag.rows)
         of_it: list[BagMessage] = []
         if bag.episode is not None:
-            yield from self._begin(bag, bag.episode)
+            yield from self._begin(bag)
             of_it = bag.episode.messages()
             names -= {message.topic for message in of_it}
         messages = heapq.merge(bag.tape.messages(names), of_it, key=lambda m: m.log_ns)
@@ -234,27 +192,26 @@ class PlayerNode(GraphNode):
                 yield from self._wait(item, bag.later_ns)
                 continue
             if self._due(item.log_ns) > time.monotonic():
-                at = self._due(item.log_ns)
-                yield lambda at=at: time.monotonic() >= at  # type: ignore[misc]
+                yield _reached(self._due(item.log_ns))
             self._say(item, bag.later_ns)
             self._end_ns = max(self._end_ns, item.log_ns + bag.later_ns)
             self._count += 1
 
-    def _begin(self, bag: Opened, episode: ReplayedEpisode) -> Iterator[Condition]:
+    def _begin(self, bag: Opened) -> Iterator[Condition]:
         """Say how the episode had begun."""
         assert self._robot is not None
         assert self._task is not None
+        assert bag.episode is not None
         positions = start_positions(bag.tape, self._robot)
         safety = "safety" in self._again
         if positions is None or not (safety or topics.SAFETY_COMMAND.name in bag.tape.types):
             return
-        for message in prologue(episode, positions, self._robot, self._task, safety=safety):
+        for message in prologue(bag.episode, positions, self._robot, self._task, safety=safety):
             self._say(message, bag.later_ns)
         if safety:
             began = Await("safety", bag.span.start_ns - self._task.period_ns)
             yield from self._wait(began, bag.later_ns)
-        settled = time.monotonic() + SETTLING
-        yield lambda: time.monotonic() >= settled
+        yield _reached(time.monotonic() + SETTLING)
 
     def _due(self, log_ns: int) -> float:
         """Return the wall time at which a message is due, s of the steady clock."""
@@ -273,9 +230,8 @@ class PlayerNode(GraphNode):
     def _wait(self, awaited: Await, later_ns: int) -> Iterator[Condition]:
         """Wait for a node's answer; less long each time that it gives none."""
         node, stamp = awaited.node, awaited.tick_ns + later_ns
-        patience = self._given.patience / 2 ** self._in_a_row[node]
+        patience = self._given.patience / 2 ** min(self._in_a_row[node], 10)
         deadline = time.monotonic() + patience
-
         yield lambda: self._answers.answered(node, stamp) or time.monotonic() > deadline
         if self._answers.answered(node, stamp):
             self._in_a_row[node] = 0
@@ -292,24 +248,24 @@ class PlayerNode(GraphNode):
 
     def _compare(self, bag: Opened) -> Iterator[Condition]:
         """Wait for what is still to come, and compare what was said with what was recorded."""
-        deadline = time.monotonic() + END_WAIT
         tape = bag.tape
-        yield (
-            lambda: (
-                time.monotonic() > deadline or bool(self._again and self._answers.complete(tape))
-            )
-        )
+        overdue = _reached(time.monotonic() + END_WAIT)
         if not self._again or not bag.ticks:
+            yield overdue
             return
+        yield lambda: overdue() or self._answers.complete(tape)
         recorded = self._answers.recorded(tape)
         again = self._answers.said(bag.span, bag.later_ns)
         compared = list(self._answers.topics)
         if "policy" in self._again:
             assert self._robot is not None
             assert self._task is not None
-            recorded += executed_actions(tape, self._robot, self._task)
-            again += actions(again, self._task)
-            compared.insert(compared.index("policy/action") + 1, EXECUTED_ACTION)
+            if self._given.policy:  # another one's version says nothing
+                recorded = with_actions_alone(recorded, self._task)
+                again = with_actions_alone(again, self._task)
+            executed = executed_actions(tape, self._robot, self._task)
+            recorded, again = [*recorded, *executed], [*again, *as_executed(again, self._task)]
+            compared.insert(compared.index(topics.POLICY_ACTION.name) + 1, EXECUTED_ACTION)
         self._comparison.add(tape.path.name, compared, recorded, again, start_ns=bag.span.start_ns)
 
     def _report(self) -> None:
@@ -333,15 +289,28 @@ class PlayerNode(GraphNode):
         for node, ticks in self._unanswered.items():
             self._print(f"{node} did not answer {ticks} ticks in time")
         if given.compare:
-            write_json(Path(given.compare), figures)
+            try:
+                write_json(Path(given.compare), figures)
+            except OSError as error:
+                raise UserError(f"compare {given.compare}: can't be written ({error})") from None
         if given.plot:
             save_replay_plot(self._comparison, Path(given.plot))
         for line in figures["exceeded"]:
             self._print(f"beyond the tolerance: {line}")
         self.exit_code = BEYOND if figures["exceeded"] else 0
 
+    def close(self) -> None:
+        """Say what was found so far, when the end comes early."""
+        if self.exit_code is None and self._comparison.bags:
+            self._report()
+
     def _print(self, text: str) -> None:
         print(text, flush=True)
+
+
+def _reached(wall: float) -> Condition:
+    """Return whether a time of the steady clock, in s, has come."""
+    return lambda: time.monotonic() >= wall
 
 
 def main(argv: list[str] | None = None) -> int:

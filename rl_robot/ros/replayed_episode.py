@@ -185,21 +185,27 @@ def executed_actions(tape: Tape, robot: Robot, task: Task) -> Iterator[BagMessag
     loop = ControlLoop(task, robot)
     loop.reset(positions)
     for message in tape.messages([topics.SAFETY_COMMAND.name]):
-        _, _, motion = read_trajectory(message.raw)
+        stamp, _, motion = read_trajectory(message.raw)
         numbers = dict(zip(task.action_names, loop.executed(motion).tolist(), strict=True))
-        yield _action(numbers, message)
+        said = _message(topics.POLICY_ACTION, message.log_ns, numbers_bytes(numbers, stamp))
+        yield said._replace(topic=EXECUTED_ACTION)
 
 
-def actions(messages: Iterable[BagMessage], task: Task) -> list[BagMessage]:
-    """Return the actions alone (`EXECUTED_ACTION`) of what a policy said."""
-    found = []
-    for message in messages:
-        if message.topic == topics.POLICY_ACTION.name:
-            _, said = read_numbers(message.raw)
-            found.append(_action({name: said[name] for name in task.action_names}, message))
-    return found
+def with_actions_alone(messages: Iterable[BagMessage], task: Task) -> list[BagMessage]:
+    """Return messages, those of `policy/action` without the numbers that are no action."""
+    return [
+        _action(message, task) if message.topic == topics.POLICY_ACTION.name else message
+        for message in messages
+    ]
 
 
-def _action(numbers: dict[str, float], message: BagMessage) -> BagMessage:
-    said = _message(topics.POLICY_ACTION, message.log_ns, numbers_bytes(numbers, message.log_ns))
-    return said._replace(topic=EXECUTED_ACTION)
+def as_executed(messages: Iterable[BagMessage], task: Task) -> list[BagMessage]:
+    """Return what a policy asked for, to be compared with `executed_actions`."""
+    asked = [message for message in messages if message.topic == topics.POLICY_ACTION.name]
+    return [_action(message, task)._replace(topic=EXECUTED_ACTION) for message in asked]
+
+
+def _action(message: BagMessage, task: Task) -> BagMessage:
+    stamp, said = read_numbers(message.raw)
+    raw = numbers_bytes({name: said[name] for name in task.action_names if name in said}, stamp)
+    return message._replace(raw=raw)
