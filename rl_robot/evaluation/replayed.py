@@ -17,10 +17,10 @@ import numpy.typing as npt
 from rl_robot.bags import BagMessage, typestore
 from rl_robot.bags.stamps import header_stamp_ns
 from rl_robot.errors import UserError
+from rl_robot.evaluation.replayed_actions import EXECUTED_ACTION
 
 Array = npt.NDArray[np.float64]
 
-EXECUTED_ACTION = "executed action"  # what a policy's actions are compared with as well
 KEPT = 20_000  # values of each component kept to be drawn
 _FEW = 16  # numbers of which each is a component; more, such as pixels, are one together
 

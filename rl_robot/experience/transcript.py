@@ -21,10 +21,6 @@ class Transcript:
         """Take a message that was published at ``publish_ns`` of wall time."""
         self._heard.append((publish_ns, topic, raw))
 
-    def count(self, topic: str) -> int:
-        """Return how many messages of a topic were heard."""
-        return sum(heard == topic for _, heard, _ in self._heard)
-
     def messages(self, span: Span, later_ns: int) -> list[BagMessage]:
         """Return what was said of an episode, on the bag's clock.
 

@@ -18,12 +18,19 @@ from rclpy.publisher import Publisher
 
 from rl_robot.bags import BagMessage
 from rl_robot.errors import UserError
-from rl_robot.evaluation.replayed import EXECUTED_ACTION, Comparison, exceeded, parse_tolerance
-from rl_robot.evaluation.replayed_output import replay_tables, save_replay_plot
+from rl_robot.evaluation.replayed import Comparison, exceeded, parse_tolerance
+from rl_robot.evaluation.replayed_actions import (
+    EXECUTED_ACTION,
+    POLICY_ACTION,
+    actions_alone,
+    with_executed,
+)
+from rl_robot.evaluation.replayed_tables import replay_tables
 from rl_robot.evaluation.tables import as_text
 from rl_robot.experience.playback import Await, play
 from rl_robot.experience.runs import write_json
-from rl_robot.experience.tape import find_bags, is_stamped, parse_names, restamped
+from rl_robot.experience.tape import Tape, find_bags, is_stamped, parse_names, restamped
+from rl_robot.policies import LEARNED
 from rl_robot.robots.description import load_robot
 from rl_robot.ros import topics
 from rl_robot.ros.answers import Answers
@@ -32,18 +39,15 @@ from rl_robot.ros.node import GraphNode, run
 from rl_robot.ros.opened import Opened, Opener
 from rl_robot.ros.parameters import read_parameters
 from rl_robot.ros.played import PRIVATE, is_private, offered
-from rl_robot.ros.replayed_episode import (
-    as_executed,
-    executed_actions,
-    prologue,
-    start_positions,
-    with_actions_alone,
-)
+from rl_robot.ros.replayed_episode import prologue, start_positions
 from rl_robot.tasks import load_task
+from rl_robot.training.executed import executed_actions
 
 START_TIMEOUT = 30.0  # s for the nodes that run again to come up and to be heard by
 SETTLING = 0.05  # s for what is said before a bag to arrive everywhere
-END_WAIT = 0.5  # s for the last messages to arrive, at most
+LISTENED = 0.5  # s for the last messages to reach whoever listens
+END_WAIT = 2.0  # s for the last answers to arrive, at most
+LOOK_AGAIN = 0.02  # s between two looks for them
 AT_A_TIME = 0.05  # s of playing between two looks at signals
 BEYOND = 1  # exit status when something differs by more than the tolerance
 
@@ -135,7 +139,7 @@ class PlayerNode(GraphNode):
         several = len(self._bags) > 1
         for number, path in enumerate(self._bags):
             try:
-                bag = self._opener.open(path, number if several else None, self._end_ns)
+                bag = self._open(path, number if several else None)
             except UserError as error:
                 if not several:
                     raise
@@ -155,6 +159,15 @@ class PlayerNode(GraphNode):
         if not self._count:
             raise UserError("there was nothing to play")
         self._report()
+
+    def _open(self, path: Path, number: int | None) -> Opened:
+        bag = self._opener.open(path, number, self._end_ns)
+        acting = bag.episode.phases[0].policy if bag.episode else ""
+        if "policy" in self._again and acting in ("", LEARNED):
+            raise UserError(
+                f"{path} does not hold the policy that acted: give policy:=script, or a file"
+            )
+        return bag
 
     def _offer(self, name: str, row: topics.Topic) -> None:
         if name not in self._outputs:
@@ -249,24 +262,34 @@ class PlayerNode(GraphNode):
     def _compare(self, bag: Opened) -> Iterator[Condition]:
         """Wait for what is still to come, and compare what was said with what was recorded."""
         tape = bag.tape
-        overdue = _reached(time.monotonic() + END_WAIT)
         if not self._again or not bag.ticks:
-            yield overdue
+            yield _reached(time.monotonic() + LISTENED)
             return
-        yield lambda: overdue() or self._answers.complete(tape)
+        overdue = _reached(time.monotonic() + END_WAIT)
+        while not (overdue() or self._answers.complete(tape, bag.span, bag.later_ns)):
+            yield _reached(time.monotonic() + LOOK_AGAIN)
         recorded = self._answers.recorded(tape)
         again = self._answers.said(bag.span, bag.later_ns)
         compared = list(self._answers.topics)
         if "policy" in self._again:
-            assert self._robot is not None
             assert self._task is not None
+            names = self._task.action_names
             if self._given.policy:  # another one's version says nothing
-                recorded = with_actions_alone(recorded, self._task)
-                again = with_actions_alone(again, self._task)
-            executed = executed_actions(tape, self._robot, self._task)
-            recorded, again = [*recorded, *executed], [*again, *as_executed(again, self._task)]
-            compared.insert(compared.index(topics.POLICY_ACTION.name) + 1, EXECUTED_ACTION)
+                recorded, again = actions_alone(recorded, names), actions_alone(again, names)
+            recorded, again = with_executed(recorded, again, self._executed(tape), names)
+            compared.insert(compared.index(POLICY_ACTION) + 1, EXECUTED_ACTION)
         self._comparison.add(tape.path.name, compared, recorded, again, start_ns=bag.span.start_ns)
+
+    def _executed(self, tape: Tape) -> dict[int, list[float]]:
+        """Return the actions that were executed in a bag, by stamp."""
+        assert self._robot is not None
+        assert self._task is not None
+        start = start_positions(tape, self._robot)
+        if start is None:
+            return {}
+        messages = tape.messages([topics.SAFETY_COMMAND.name])
+        executed = executed_actions(messages, start, self._task, self._robot)
+        return {stamp: action.tolist() for stamp, action in executed}
 
     def _report(self) -> None:
         """Print the figures and write them down; end the process."""
@@ -294,6 +317,8 @@ class PlayerNode(GraphNode):
             except OSError as error:
                 raise UserError(f"compare {given.compare}: can't be written ({error})") from None
         if given.plot:
+            from rl_robot.evaluation.replayed_plot import save_replay_plot  # takes a while
+
             save_replay_plot(self._comparison, Path(given.plot))
         for line in figures["exceeded"]:
             self._print(f"beyond the tolerance: {line}")

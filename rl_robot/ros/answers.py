@@ -1,7 +1,7 @@
 """What nodes that run again say to a player, and how long it took them."""
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection
 
 from rl_robot.bags import BagMessage
@@ -89,12 +89,12 @@ class Answers:
         """Whether a node has answered the tick of this stamp, or a later one."""
         return self._answered.get(node, -1) >= stamp_ns
 
-    def complete(self, tape: Tape) -> bool:
-        """Whether as much was said as a bag holds."""
-        names = self._names_in(tape)
+    def complete(self, tape: Tape, span: Span, later_ns: int) -> bool:
+        """Whether as much was said of an episode as its bag holds."""
+        counts = Counter(message.topic for message in self.said(span, later_ns))
         return all(
-            self._transcript.count(ours) >= tape.counts.get(theirs, 0)
-            for theirs, ours in names.items()
+            counts[ours] >= tape.counts.get(theirs, 0)
+            for theirs, ours in self._names_in(tape).items()
         )
 
     def recorded(self, tape: Tape) -> list[BagMessage]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from rl_robot.errors import UserError
 from rl_robot.experience.playback import TICKS, Again, Span, ticks_of
 from rl_robot.experience.tape import Tape
-from rl_robot.policies import LEARNED
 from rl_robot.robots.description import Robot
 from rl_robot.ros import topics
 from rl_robot.ros.played import BY_EPISODES, playable
@@ -94,10 +93,6 @@ class Opener:
         assert self.task is not None
         nodes = self.again.nodes
         episode = replayed_episode(tape, ticks, number, self.policy, self.robot, self.task)
-        if "policy" in nodes and episode.phases[0].policy in ("", LEARNED):
-            raise UserError(
-                f"{tape.path} does not hold the policy that acted: give policy:=script, or a file"
-            )
         for node, needed, source in (
             ("reward", topics.SAFETY_COMMAND, "safety"),
             ("safety", topics.POLICY_COMMAND, "policy"),

@@ -5,7 +5,7 @@ reset before it where the set points stood. The player says that in a tick befor
 they stood at home, where every reset leaves them, or in bags of others where the robot was.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,9 +13,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.serialization import deserialize_message, serialize_message
 
 from rl_robot.bags import BagMessage
-from rl_robot.environments.control_loop import ControlLoop
 from rl_robot.errors import UserError
-from rl_robot.evaluation.replayed import EXECUTED_ACTION
 from rl_robot.experience.playback import Span
 from rl_robot.experience.tape import Tape
 from rl_robot.robots.cartesian import Motion
@@ -26,7 +24,6 @@ from rl_robot.ros.cdr import (
     numbers_bytes,
     read_joint_state,
     read_numbers,
-    read_trajectory,
     trajectory_bytes,
 )
 from rl_robot.ros.messages import stamp_ns, status_message, status_values
@@ -175,37 +172,3 @@ def prologue(
 
 def _message(row: topics.Topic, stamp: int, raw: bytes) -> BagMessage:
     return BagMessage(row.name, message_type(row), stamp, 0, raw)
-
-
-def executed_actions(tape: Tape, robot: Robot, task: Task) -> Iterator[BagMessage]:
-    """Return the actions (`EXECUTED_ACTION`) that what was executed in a bag amounts to."""
-    positions = start_positions(tape, robot)
-    if positions is None:
-        return
-    loop = ControlLoop(task, robot)
-    loop.reset(positions)
-    for message in tape.messages([topics.SAFETY_COMMAND.name]):
-        stamp, _, motion = read_trajectory(message.raw)
-        numbers = dict(zip(task.action_names, loop.executed(motion).tolist(), strict=True))
-        said = _message(topics.POLICY_ACTION, message.log_ns, numbers_bytes(numbers, stamp))
-        yield said._replace(topic=EXECUTED_ACTION)
-
-
-def with_actions_alone(messages: Iterable[BagMessage], task: Task) -> list[BagMessage]:
-    """Return messages, those of `policy/action` without the numbers that are no action."""
-    return [
-        _action(message, task) if message.topic == topics.POLICY_ACTION.name else message
-        for message in messages
-    ]
-
-
-def as_executed(messages: Iterable[BagMessage], task: Task) -> list[BagMessage]:
-    """Return what a policy asked for, to be compared with `executed_actions`."""
-    asked = [message for message in messages if message.topic == topics.POLICY_ACTION.name]
-    return [_action(message, task)._replace(topic=EXECUTED_ACTION) for message in asked]
-
-
-def _action(message: BagMessage, task: Task) -> BagMessage:
-    stamp, said = read_numbers(message.raw)
-    raw = numbers_bytes({name: said[name] for name in task.action_names if name in said}, stamp)
-    return message._replace(raw=raw)

@@ -12,14 +12,10 @@ from hypothesis import strategies as st
 
 from rl_robot.bags import BagMessage
 from rl_robot.errors import UserError
-from rl_robot.evaluation.replayed import (
-    EXECUTED_ACTION,
-    Comparison,
-    contents,
-    exceeded,
-    parse_tolerance,
-)
-from rl_robot.evaluation.replayed_output import replay_tables, save_replay_plot
+from rl_robot.evaluation.replayed import Comparison, contents, exceeded, parse_tolerance
+from rl_robot.evaluation.replayed_actions import EXECUTED_ACTION, actions_alone, with_executed
+from rl_robot.evaluation.replayed_plot import save_replay_plot
+from rl_robot.evaluation.replayed_tables import replay_tables
 from rl_robot.evaluation.tables import as_text
 from rl_robot.robots.cartesian import Motion
 from rl_robot.ros.cdr import image_bytes, numbers_bytes, pose_bytes, trajectory_bytes
@@ -218,6 +214,19 @@ def test_executed_actions_are_judged_only_where_they_are_named() -> None:
     figures = compared([old], [new])
     assert exceeded(figures, parse_tolerance("0")) == []
     assert exceeded(figures, parse_tolerance(f"{EXECUTED_ACTION}=0.5"))
+
+
+def test_a_policys_actions_are_compared_with_those_executed() -> None:
+    recorded = [numbers(1, "policy/action", x=0.5, version=3.0), numbers(1, total=1.0)]
+    again = [numbers(1, "policy/action", x=0.25, version=0.0, explore=0.0), numbers(1, total=1.0)]
+    figures = compared(*with_executed(recorded, again, {1: [1.0]}, ["x"]))["topics"]
+    assert figures[EXECUTED_ACTION]["components"]["x"]["largest"] == 0.75
+    assert figures["policy/action"]["other"] == 1
+    alone = [actions_alone(messages, ["x"]) for messages in (recorded, again)]
+    figures = compared(*alone)["topics"]
+    assert figures["policy/action"]["other"] == 0
+    assert set(figures["policy/action"]["components"]) == {"x"}
+    assert figures["reward"]["components"]["total"]["largest"] == 0.0
 
 
 @pytest.mark.parametrize("text", ["a", "-1", "nan", "inf", "=1", "reward=", "reward=x"])

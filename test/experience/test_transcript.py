@@ -53,8 +53,3 @@ def test_what_was_said_has_its_stamps_back() -> None:
     said = transcript().messages(Span(START, START + 2 * PERIOD), LATER)
     (first, *_) = [message for message in said if message.topic == "policy/action"]
     assert first.raw == numbers_bytes({"x": 0.5}, START)
-
-
-def test_messages_are_counted() -> None:
-    assert transcript().count("policy/action") == 4
-    assert transcript().count("reward") == 0
