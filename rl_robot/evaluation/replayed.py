@@ -5,6 +5,7 @@ hold is compared as named numbers. Figures of several bags are pooled.
 """
 
 import math
+import struct
 from array import array
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from rosbags.serde import SerdeError
 
 from rl_robot.bags import BagMessage, typestore
 from rl_robot.bags.stamps import header_stamp_ns
@@ -166,9 +168,12 @@ def _compare(
 
 
 def contents(message: BagMessage) -> Contents:
-    """Return what a message holds, but for its stamp."""
+    """Return what a message holds, but for its stamp; of one that can't be read, only its size."""
     read = _READERS.get(message.type)
-    decoded = typestore().deserialize_cdr(message.raw, message.type)
+    try:
+        decoded = typestore().deserialize_cdr(message.raw, message.type)
+    except (SerdeError, ValueError, LookupError, struct.error):
+        return Contents({}, (f"{len(message.raw)} bytes",))
     if read is None:
         return Contents({}, (_unstamped(decoded),))
     numbers, words = read(decoded)

@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from rosbags.serde import SerdeError
+
 from rl_robot.bags import BagMessage, BagReader, typestore
 from rl_robot.bags.stamps import header_stamp_ns
 from rl_robot.errors import UserError
@@ -20,6 +22,7 @@ NANOSECONDS = 1_000_000_000
 PICTURE = "sensor_msgs/msg/Image"
 COMPRESSED_PICTURE = "sensor_msgs/msg/CompressedImage"
 _COMPRESSED = "/compressed"  # what the name of such a topic ends with, after that of the picture's
+_STAMPED_BYTES = 12  # of a message that begins with a stamp, at least
 _LATE_NS = 2 * NANOSECONDS  # by which a message of a foreign bag may be late
 _STAMPS: tuple[object, ...] = ("std_msgs/msg/Header", "builtin_interfaces/msg/Time")
 
@@ -136,12 +139,14 @@ class Tape:
         return named if self.is_episode else _in_order(named)
 
     def _named(self, message: BagMessage) -> BagMessage:
+        if is_stamped(message.type) and len(message.raw) < _STAMPED_BYTES:
+            raise UserError(f"{self.path}: a message of {message.topic} is cut short")
         ours = message._replace(topic=self._topics[message.topic])
         if message.topic not in self._pressed:
             return ours
         try:
             return ours._replace(type=PICTURE, raw=self._decompress(message.raw))
-        except ValueError as error:
+        except (ValueError, LookupError, struct.error, SerdeError) as error:
             raise UserError(f"{self.path}: a picture of {message.topic}: {error}") from None
 
 

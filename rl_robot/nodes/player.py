@@ -15,6 +15,7 @@ from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.publisher import Publisher
+from rosbags.serde import SerdeError
 
 from rl_robot.bags import BagMessage
 from rl_robot.errors import UserError
@@ -289,7 +290,11 @@ class PlayerNode(GraphNode):
             return {}
         messages = tape.messages([topics.SAFETY_COMMAND.name])
         executed = executed_actions(messages, start, self._task, self._robot)
-        return {stamp: action.tolist() for stamp, action in executed}
+        try:
+            return {stamp: action.tolist() for stamp, action in executed}
+        except (ValueError, LookupError, SerdeError) as error:
+            self.problem(f"{tape.path}: what was executed can't be read: {error}")
+            return {}
 
     def _report(self) -> None:
         """Print the figures and write them down; end the process."""

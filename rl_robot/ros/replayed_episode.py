@@ -118,7 +118,10 @@ def _invented(ticks: Sequence[int], policy: str, robot: Robot, task: Task) -> li
 def _decisions(tape: Tape, ticks: Sequence[int], span: Span, number: int) -> tuple[BagMessage, ...]:
     said = {"id": float(number)}
     if topics.EPISODE.name in tape.types:
-        recorded = [read_numbers(message.raw) for message in tape.messages(["episode/tick"])]
+        try:
+            recorded = [read_numbers(message.raw) for message in tape.messages(["episode/tick"])]
+        except ValueError as error:
+            raise UserError(f"{tape.path}: episode/tick can't be read: {error}") from None
     else:
         recorded = [(tick, {}) for tick in ticks if span.start_ns <= tick < span.end_ns]
     return tuple(
@@ -133,11 +136,18 @@ def _episode_message(episode: Episode) -> BagMessage:
 
 
 def start_positions(tape: Tape, robot: Robot) -> np.ndarray | None:
-    """Return where the set points (n,) stood before a bag begins; None: nobody knows."""
+    """Return where the set points (n,) stood before a bag begins; None: nobody knows.
+
+    Raises:
+        UserError: the bag's joint states can't be read.
+    """
     if tape.is_episode:
         return robot.home_positions
     for message in tape.messages(["joint_states"]):
-        measured = read_joint_state(message.raw)
+        try:
+            measured = read_joint_state(message.raw)
+        except ValueError as error:
+            raise UserError(f"{tape.path}: joint_states can't be read: {error}") from None
         positions = dict(zip(measured.names, measured.positions.tolist(), strict=False))
         if set(robot.joint_names) <= positions.keys():
             return np.array([positions[name] for name in robot.joint_names])

@@ -126,6 +126,15 @@ def test_a_number_on_one_side_only_counts() -> None:
     assert figures["topics"]["reward"]["other"] == 1
 
 
+@given(st.binary(max_size=64), st.sampled_from([NUMBERS, POSE, TRAJECTORY, PICTURE]))
+def test_a_message_of_any_bytes_is_compared_or_counted(data: bytes, kind: str) -> None:
+    raw = b"\0\1\0\0" + bytes(8) + data
+    strange = BagMessage("topic", kind, 1, 0, raw)
+    figures = compared([strange], [strange])
+    assert figures["topics"]["topic"]["matched"] == 1
+    json.dumps(figures, allow_nan=False)
+
+
 VALUES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=8)
 
 

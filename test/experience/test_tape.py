@@ -157,6 +157,12 @@ def test_our_own_bag_keeps_its_order_and_its_names(tmp_path: Path) -> None:
     assert [m.log_ns for m in tape.messages(["reward"])] == [1, 2, 3]
 
 
+def test_a_message_without_its_stamp_is_named(tmp_path: Path) -> None:
+    tape = Tape(foreign(tmp_path / "bag", [("/joints", NUMBERS, 1, b"\0\1\0\0\0")]))
+    with pytest.raises(UserError, match="a message of joints is cut short"):
+        list(tape.messages(["joints"]))
+
+
 # --- pictures ----------------------------------------------------------------------------------
 
 
