@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rl_robot.bags.found import find_bags
 from rl_robot.errors import UserError
 
 if TYPE_CHECKING:
@@ -233,34 +234,6 @@ def _import(options: argparse.Namespace) -> int:
 
 
 # --- what they share -----------------------------------------------------------------------------
-
-
-def find_bags(targets: Sequence[str], *, unfinished: bool = False) -> list[Path]:
-    """Return the bags that are named: themselves, in a folder of bags, or in a run.
-
-    ``unfinished``: also those that were never finished, in folders.
-
-    Raises:
-        UserError: nothing is there, or no bag.
-    """
-    found: list[Path] = []
-    for target in map(Path, targets):
-        if not target.exists():
-            raise UserError(f"there is no bag at {target}: name a bag, a folder of bags, or a run")
-        if target.is_file() or _is_bag(target):
-            found.append(target)
-            continue
-        folder = target / "episodes" if (target / "episodes").is_dir() else target
-        inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and _is_bag(path)]
-        inside = [path for path in inside if unfinished or path.suffix != ".part"]
-        if not inside:
-            raise UserError(f"{folder} holds no bags: name a bag, a folder of bags, or a run")
-        found += inside
-    return found
-
-
-def _is_bag(folder: Path) -> bool:
-    return any(any(folder.glob(kind)) for kind in ("*.mcap", "*.db3", "*.zstd"))
 
 
 def _aligned(bags: Iterable[Path], options: argparse.Namespace) -> Iterator["AlignedEpisode"]:

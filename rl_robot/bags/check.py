@@ -6,10 +6,10 @@ from typing import Any
 
 import yaml
 
+from rl_robot.bags.found import UNFINISHED
 from rl_robot.bags.messages import fits_type
 from rl_robot.bags.metadata import EpisodeMetadata
 from rl_robot.bags.reader import BagReader
-from rl_robot.bags.repair import UNFINISHED
 from rl_robot.bags.salvage import Salvage, salvage
 from rl_robot.bags.storage import mcap_file
 from rl_robot.errors import UserError

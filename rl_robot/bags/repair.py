@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from rl_robot.bags.found import UNFINISHED
 from rl_robot.bags.messages import Definition
 from rl_robot.bags.metadata import EpisodeMetadata, TopicQos, qos_of, relative_topic
 from rl_robot.bags.salvage import Loss, Salvage, salvage
@@ -11,7 +12,6 @@ from rl_robot.bags.storage import mcap_file
 from rl_robot.bags.writer import EpisodeWriter
 from rl_robot.errors import UserError
 
-UNFINISHED = ".part"
 _REPAIRED = "repaired"  # name in the metadata of a repaired bag
 
 

@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING
 from rl_robot.bags.pictures import KINDS, RAW
 from rl_robot.bringup.graph import Argument, Graph, NodeSpec, Value
 from rl_robot.errors import UserError
+from rl_robot.evaluation.replayed import parse_tolerance
 from rl_robot.experience.runs import RunFolder
 from rl_robot.experience.storage import NO_LIMIT, parse_size
+from rl_robot.experience.tape import Tape, named_bags, parse_names
 from rl_robot.faults.plan import FOLDER, NO_FAULTS, load_plan
-from rl_robot.policies import load_policy
+from rl_robot.policies import LEARNED, load_policy
 from rl_robot.policies.policy import low_pass_gains
 from rl_robot.robots.description import load_robot
-from rl_robot.ros.pace import parse_pace
+from rl_robot.ros.pace import PACED, parse_pace
 from rl_robot.safety.chain import make_filter, make_recovery, parse_off
 from rl_robot.tasks import SPLITS, load_task
 
@@ -34,6 +36,7 @@ MOST_CANDIDATES = 64
 LEARNERS = ("sac",)
 _ROOM = ("quota", "reserve")  # may be given anew with resume:=, for a session that ended for them
 _BOOLEANS = ("true", "false")
+_FASTEST = "max"  # the rate of a replay that goes as fast as the nodes that run again keep up
 _NAMESPACE = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*")
 
 
@@ -56,12 +59,20 @@ def _check_candidates(value: str) -> None:
 
 
 def _check_rate(value: str) -> None:
+    _rate(value)
+
+
+def _rate(value: str) -> float:
+    """Return a replay's factor of real time, 0 for ``max``."""
+    if value == _FASTEST:
+        return 0.0
     try:
-        fits = parse_pace(value) is not None
-    except UserError:
-        fits = False
-    if not fits:
-        raise UserError(f"rate '{value}': expected a factor of real time up to 20")
+        rate = float(value)
+    except ValueError:
+        rate = 0.0
+    if not 0.0 < rate < math.inf:
+        raise UserError(f"rate '{value}': expected a factor of real time, or {_FASTEST}")
+    return rate
 
 
 def _check_namespace(value: str) -> None:
@@ -74,11 +85,15 @@ def _check_run(value: str) -> None:
         raise UserError(f"run '{value}': expected a plain folder name; its parent is root:=")
 
 
-def _check_bag(value: str) -> None:
-    if not value:
-        raise UserError("bag is missing: give bag:=runs/<name>/episodes/<episode>")
-    if not Path(value).exists():
-        raise UserError(f"bag '{value}': no such file or folder")
+def _check_replayed(value: str) -> None:
+    named_bags(value)
+
+
+def _check_file(name: str, value: str, *endings: str) -> None:
+    if value and not Path(value).absolute().parent.is_dir():
+        raise UserError(f"{name} '{value}': there is no folder {Path(value).parent}")
+    if value and Path(value).suffix not in endings:
+        raise UserError(f"{name} '{value}': expected a file that ends in {' or '.join(endings)}")
 
 
 def _check_bags(value: str) -> None:
@@ -594,18 +609,44 @@ def _again(value: str) -> list[str]:
 
 
 def _prepare_replay(values: dict[str, str]) -> dict[str, str]:
-    """Open the bag, so that a damaged one is refused before anything starts."""
-    from rl_robot.bags import BagReader
+    """Open the first bag, so that a damaged one is refused before anything starts."""
+    tape = Tape(named_bags(values["bag"])[0], parse_names(values["remap"]))
+    again = _again(values["nodes"])
+    _check_again(values, again)
+    if not again:
+        return values
+    episode = tape.reader.episode if tape.is_episode else None
+    for name in ("robot", "task"):
+        if not values[name] and episode is None:
+            raise UserError(
+                f"{tape.path} does not say what it is of: give robot:= and task:=, and policy:= "
+                "where a policy runs again; or nodes:=none to play only"
+            )
+    values = dict(values)
+    if episode is not None:
+        values["robot"] = values["robot"] or _recorded("robot", episode.robot, load_robot)
+        values["task"] = values["task"] or _recorded("task", episode.task, load_task)
+    if "policy" in again:
+        acting = values["policy"] or (episode.policy if episode else "")
+        if acting in ("", LEARNED):
+            raise UserError(
+                f"{tape.path} does not hold the policy that acted: give policy:=script, or a file"
+            )
+        load_policy(acting, load_task(values["task"]), load_robot(values["robot"]))
+    return values
 
-    reader = BagReader(values["bag"])
-    if not _again(values["nodes"]):
-        return values | {"policy": ""}
-    episode = reader.episode
-    return values | {
-        "robot": values["robot"] or _recorded("robot", episode.robot, load_robot),
-        "task": values["task"] or _recorded("task", episode.task, load_task),
-        "policy": episode.policy,
-    }
+
+def _check_again(values: Mapping[str, str], again: Sequence[str]) -> None:
+    """Refuse what does not go together."""
+    if values["rate"] == _FASTEST and not again:
+        raise UserError("rate 'max' waits for nodes that run again: with nodes:=none give a factor")
+    if values["policy"] and "policy" not in again:
+        raise UserError("policy is for a policy that runs again: add it to nodes:=")
+    if values["policy"] and "safety" in again:
+        raise UserError(
+            "policy:= and safety don't run again together: another policy's commands would lead "
+            "the set points away from the robot that the bag shows"
+        )
 
 
 def _recorded(argument: str, name: str, load: Callable[[str], object]) -> str:
@@ -625,29 +666,49 @@ def _recorded(argument: str, name: str, load: Callable[[str], object]) -> str:
 
 
 def _replay(values: Mapping[str, str]) -> list[NodeSpec]:
-    namespace = values["namespace"].strip("/")
-    common: dict[str, Value] = {"robot": values["robot"], "task": values["task"]}
+    # A namespace in which nobody drives a robot, whatever runs beside it.
+    namespace = "/".join(filter(None, (values["namespace"].strip("/"), _PRIVATE)))
+    again = _again(values["nodes"])
+    # Nodes wait for all that belongs to a tick, and nothing for the wall clock.
+    common: dict[str, Value] = {name: values[name] for name in ("robot", "task")}
+    paced: dict[str, Value] = {**common, "pace": PACED}
     own: dict[str, dict[str, Value]] = {
-        "perception": {"pace": values["rate"]},
-        "policy": {"policy": values["policy"]},
+        "policy": {"policy": values["policy"]} if values["policy"] else {},
+        "safety": {"enabled": True, "replayed": True, "watchdog": _NEVER},
     }
-    nodes = [
-        NodeSpec(name, name, common | own.get(name, {}), namespace=namespace)
-        for name in _again(values["nodes"])
-    ]
-    played: dict[str, Value] = {"bag": values["bag"], "rate": float(values["rate"])}
-    player = NodeSpec("player", "player", common | played, namespace=namespace, required=True)
-    return _acquainted([*nodes, player])
+    remappings = _kept_private(values["robot"]) if again else {}
+
+    def node(name: str, parameters: Mapping[str, Value], *, required: bool = False) -> NodeSpec:
+        return NodeSpec(name, name, parameters, remappings, namespace, required)
+
+    nodes = [node(name, paced | own.get(name, {})) for name in again]
+    played: dict[str, Value] = {name: values[name] for name in _PLAYED}
+    played |= {"rate": _rate(values["rate"]), "patience": float(values["patience"])}
+    return _acquainted([*nodes, node("player", common | played, required=True)])
 
 
-_REPLAYABLE = ("perception", "policy", "reward")
+def _kept_private(robot: str) -> dict[str, str]:
+    """Return what keeps the topics inside the namespace that a robot names from the root."""
+    topics = [interface.topic for interface in load_robot(robot).interfaces]
+    return {topic: topic.lstrip("/") for topic in topics if topic.startswith("/")}
+
+
+_REPLAYABLE = ("perception", "policy", "reward", "safety")
+_PRIVATE = "replay"  # last part of a replay's namespace: see rl_robot/ros/played.py
+_PLAYED = ("bag", "policy", "remap", "compare", "plot", "tolerance")  # parameters of the player
+_NEVER = 1e9  # s: the safety node waits as long as the player does
 
 REPLAY = Graph(
     name="replay",
-    description="Play a recorded episode back into the graph",
+    description="Play recorded episodes back into the graph, and compare what nodes say again",
     arguments=(
-        Argument("bag", "", "folder of one episode's bag", check=_check_bag),
-        Argument("rate", "1.0", "factor of real time", check=_check_rate),
+        Argument("bag", "", "bags, runs or folders of bags, by comma", check=_check_replayed),
+        Argument(
+            "rate",
+            "1.0",
+            "factor of real time, or max: as fast as the nodes that run again keep up",
+            check=_check_rate,
+        ),
         Argument(
             "nodes",
             "perception",
@@ -661,7 +722,42 @@ REPLAY = Graph(
             check=lambda v: v and load_robot(v),
         ),
         Argument("task", "", "likewise", check=lambda v: v and load_task(v)),
-        _NAMESPACE_ARGUMENT,
+        Argument("policy", "", "who acts in place of the recorded policy (default: that one)"),
+        Argument(
+            "remap",
+            "",
+            "other names for the bag's topics: /their/topic=our/topic, by comma",
+            check=parse_names,
+        ),
+        Argument(
+            "compare",
+            "",
+            "JSON file for the comparison with what was recorded",
+            check=lambda v: _check_file("compare", v, ".json"),
+        ),
+        Argument(
+            "plot",
+            "",
+            "picture of what differs most",
+            check=lambda v: _check_file("plot", v, ".png", ".svg", ".pdf"),
+        ),
+        Argument(
+            "tolerance",
+            "",
+            "largest difference, beyond which the exit status is not 0; or topic=number, by comma",
+            check=parse_tolerance,
+        ),
+        _number(
+            "patience",
+            "5.0",
+            "s of wall time that a node's answer to a tick is waited for",
+            lambda value: 0.0 < value < math.inf,
+            "a number above 0",
+        ),
+        replace(
+            _NAMESPACE_ARGUMENT,
+            description=f"namespace in which the replay has its own, {_PRIVATE}",
+        ),
     ),
     nodes=_replay,
     prepare=_prepare_replay,

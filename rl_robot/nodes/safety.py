@@ -75,6 +75,7 @@ class Parameters:
     watchdog: float = 5.0  # s of wall time after which a paced tick goes on with a hold
     safety_off: str = ""  # constraints that are not kept, for ablations in simulation
     supervisor_silence: float = 2.0  # s of wall time after which a running episode counts as over
+    replayed: bool = False  # paced, each episode begins anew where its joint states say: see player
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,8 @@ class SafetyNode(GraphNode):
         self._arbiter = Arbiter()
         if given.enabled:
             self._arbiter.enable()
+        self._replayed = given.replayed
+        self._began_in = -1  # the replayed episode that was begun anew
         self._episode: Episode | None = None
         self._episode_at = 0.0
         self._decided_ns = 0
@@ -372,10 +375,19 @@ class SafetyNode(GraphNode):
         decided = episode.phase != RUNNING or self._decided_ns >= tick
         if not decided or self._joint_ns < tick:
             return
+        if self._replayed and self._began_in != episode.id:
+            self._begin_anew(episode.id)
         if self._arbiter.enabled:
             self._send_checked(awaited, received)
         else:
             self._send(None, HOLD, tick)
+
+    def _begin_anew(self, episode_id: int) -> None:
+        """Forget the bag before: in this one the robot was elsewhere, and nobody had stopped it."""
+        self._began_in = episode_id
+        self._arbiter.clear()
+        self._arbiter.enable()
+        self._sit()
 
     def _watch_handshake(self) -> None:
         """Paced: a source that never answers costs a period, not the session."""

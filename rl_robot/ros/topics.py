@@ -78,8 +78,12 @@ class Topic:
         return name
 
     def listeners(self, nodes: Sequence[str]) -> int:
-        """Count those of a session's nodes that subscribe to this topic."""
-        known = {*self.subscribers.split(", "), *(["recorder"] if self.recorded else [])}
+        """Count those of a session's nodes that subscribe to this topic.
+
+        The player is the recorder of a replay: it hears what nodes say that run again.
+        """
+        hearers = ["recorder", "player"] if self.recorded else []
+        known = {*self.subscribers.split(", "), *hearers}
         return sum(node in known for node in nodes)
 
     def said_by(self, nodes: Sequence[str]) -> bool:

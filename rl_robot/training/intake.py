@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rl_robot.bags import EpisodeMetadata
+from rl_robot.bags.found import is_bag
 from rl_robot.errors import UserError
 
 DEMONSTRATION = "demonstration"
@@ -58,7 +59,7 @@ class Intake:
     def new(self) -> list[Path]:
         """Return the bags that were not seen before, and mark them as seen."""
         found = [
-            path for path in self._folders() if self.key(path) not in self._seen and _is_bag(path)
+            path for path in self._folders() if self.key(path) not in self._seen and is_bag(path)
         ]
         self._seen.update(self.key(path) for path in found)
         return found
@@ -69,12 +70,7 @@ class Intake:
             episodes = place / "episodes"
             if episodes.is_dir():
                 yield from sorted(episodes.iterdir())
-            elif _is_bag(place):
+            elif is_bag(place):
                 yield place
             else:
                 yield from sorted(place.iterdir())
-
-
-def _is_bag(path: Path) -> bool:
-    """Whether this is a finished bag: one in the making has another name."""
-    return path.is_dir() and path.suffix != ".part" and any(path.glob("*.mcap"))

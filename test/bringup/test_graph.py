@@ -29,15 +29,6 @@ TINY = Graph(
     log_folder=lambda values: values["colour"],
 )
 
-REPLAYED = {
-    "bag": "b",
-    "rate": "2",
-    "robot": "arm",
-    "task": "grasp",
-    "policy": "weak_script",
-    "namespace": "",
-}
-
 
 def test_arguments_are_defaults_unless_given():
     assert TINY.resolve({}) == {"colour": "red", "size": "1"}
@@ -348,40 +339,102 @@ def test_runs_are_named_by_time_unless_named():
 def test_replay_refuses_a_bag_that_is_not_there_or_none(tmp_path):
     with pytest.raises(UserError, match="bag is missing"):
         REPLAY.resolve({})
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match="there is no bag at"):
         REPLAY.resolve({"bag": str(tmp_path / "none")})
     with pytest.raises(UserError, match=str(tmp_path)):
         REPLAY.resolve({"bag": str(tmp_path)})
 
 
-def test_replay_runs_nodes_again_that_hear_the_robot_and_none_that_moves_it(tmp_path):
-    nodes = {node.name: node for node in REPLAY.nodes(REPLAYED | {"nodes": "perception,policy"})}
+def replayed(nodes, **given):
+    defaults = {argument.name: argument.default for argument in REPLAY.arguments}
+    own = {"bag": "b", "rate": "2", "robot": "arm", "task": "grasp", "nodes": nodes}
+    return defaults | own | given
+
+
+def test_a_replay_runs_nodes_again_by_the_stamps_alone():
+    nodes = {node.name: node for node in REPLAY.nodes(replayed("perception,policy"))}
     assert set(nodes) == {"perception", "policy", "player"}
-    assert nodes["policy"].parameters["policy"] == "weak_script"
-    assert nodes["perception"].parameters["pace"] == "2"
+    assert {nodes[name].parameters["pace"] for name in ("perception", "policy")} == {"paced"}
+    assert "policy" not in nodes["policy"].parameters  # who acts is said in the episodes
     player = nodes["player"]
     assert player.required
-    assert player.parameters == {
-        "bag": "b",
-        "rate": 2.0,
-        "robot": "arm",
-        "task": "grasp",
-        "nodes": "perception,policy,player",
-    }
-    for refused in ("safety", "none,perception"):
-        with pytest.raises(UserError, match="expected none, or some of perception, policy, reward"):
-            REPLAY.resolve({"bag": str(tmp_path), "nodes": refused})
+    parameters = {"bag": "b", "rate": 2.0, "robot": "arm", "task": "grasp"}
+    assert parameters.items() <= player.parameters.items()
+    assert player.parameters["nodes"] == "perception,policy,player"
+    shadow = REPLAY.nodes(replayed("policy", policy="weak_script", rate="max"))
+    assert all(node.parameters["policy"] == "weak_script" for node in shadow)
+    assert shadow[-1].parameters["rate"] == 0.0
 
 
-@pytest.mark.parametrize("rate", ["0", "21", "nan", "paced"])
+@pytest.mark.parametrize(
+    ("namespace", "private"), [("", "replay"), ("left", "left/replay"), ("/lab/x", "lab/x/replay")]
+)
+def test_a_replay_lives_in_a_namespace_in_which_nobody_drives_a_robot(namespace, private):
+    nodes = REPLAY.nodes(replayed("perception,safety", namespace=namespace))
+    assert {node.namespace for node in nodes} == {private}
+
+
+def test_a_robot_whose_topics_are_absolute_is_replayed_in_private(tmp_path):
+    nodes = REPLAY.nodes(replayed("safety", robot=absolute_arm(tmp_path)))
+    topic = "arm_controller/joint_trajectory"
+    assert [node.remappings for node in nodes] == [{f"/{topic}": topic}] * 2
+    assert all(not node.remappings for node in REPLAY.nodes(replayed("safety")))
+
+
+def absolute_arm(folder):
+    """Write the arm with a controller whose topic is absolute; return the YAML's path."""
+    built_in = resource_path("config/robots/arm.yaml")
+    text = built_in.read_text().replace("topic: arm_controller", "topic: /arm_controller")
+    text = text.replace("../../urdf", str(built_in.parents[2] / "urdf"))
+    (folder / "absolute.yaml").write_text(text)
+    return str(folder / "absolute.yaml")
+
+
+@pytest.mark.parametrize("refused", ["trainer", "none,perception", "reset"])
+def test_replay_refuses_nodes_that_can_not_run_again(tmp_path, refused):
+    with pytest.raises(UserError, match="some of perception, policy, reward, safety"):
+        REPLAY.resolve({"bag": bag(tmp_path), "nodes": refused})
+
+
+@pytest.mark.parametrize("rate", ["0", "-1", "nan", "inf", "paced"])
 def test_replay_refuses_a_rate_that_is_no_factor_of_real_time(tmp_path, rate):
-    with pytest.raises(UserError, match=f"rate '{rate}': expected a factor"):
-        REPLAY.resolve({"bag": str(tmp_path), "rate": rate})
+    with pytest.raises(UserError, match=f"rate '{rate}': expected a factor of real time, or max"):
+        REPLAY.resolve({"bag": bag(tmp_path), "rate": rate})
 
 
-def bag(folder, *, robot="arm", task="grasp"):
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"nodes": "none", "rate": "max"}, "rate 'max' waits for nodes that run again"),
+        ({"policy": "script"}, "policy is for a policy that runs again"),
+        ({"nodes": "policy,safety", "policy": "script"}, "don't run again together"),
+        ({"nodes": "policy", "policy": "genius"}, "genius.*script.*safetensors"),
+        ({"tolerance": "much"}, "tolerance 'much'"),
+        ({"remap": "joints"}, "remap 'joints'"),
+        ({"compare": "nowhere/a.json"}, "there is no folder nowhere"),
+        ({"compare": "a.txt"}, r"ends in \.json"),
+        ({"plot": "a.gif"}, r"ends in \.png"),
+        ({"patience": "0"}, "patience '0'"),
+    ],
+)
+def test_replay_refuses_what_cannot_work(tmp_path, given, message):
+    with pytest.raises(UserError, match=message):
+        REPLAY.resolve({"bag": bag(tmp_path)} | given)
+
+
+def test_the_policy_of_an_exploration_is_not_in_its_bag(tmp_path):
+    learnt = bag(tmp_path, policy="learned")
+    with pytest.raises(UserError, match=r"does not hold the policy that acted: give policy:="):
+        REPLAY.resolve({"bag": learnt, "nodes": "policy"})
+    assert REPLAY.resolve({"bag": learnt, "nodes": "policy", "policy": "script"})
+    assert REPLAY.resolve({"bag": learnt, "nodes": "reward"})
+
+
+def bag(folder, *, robot="arm", task="grasp", policy="script"):
     """Write a bag without a message; return its path."""
-    writer = EpisodeWriter(folder / f"{robot}-{task}", {"clock": "rosgraph_msgs/msg/Clock"})
+    writer = EpisodeWriter(
+        folder / f"{robot}-{task}-{policy}", {"clock": "rosgraph_msgs/msg/Clock"}
+    )
     return str(
         writer.close(
             EpisodeMetadata(
@@ -391,7 +444,7 @@ def bag(folder, *, robot="arm", task="grasp"):
                 split="test",
                 index=0,
                 start="{}",
-                policy="script",
+                policy=policy,
                 policy_version="1",
                 seed=0,
                 outcome="success",
@@ -403,7 +456,7 @@ def bag(folder, *, robot="arm", task="grasp"):
 def test_replay_is_for_the_robot_and_task_of_the_bag_unless_told(tmp_path):
     recorded = bag(tmp_path)
     values = REPLAY.resolve({"bag": recorded})
-    assert (values["robot"], values["task"], values["policy"]) == ("arm", "grasp", "script")
+    assert (values["robot"], values["task"], values["policy"]) == ("arm", "grasp", "")
     assert REPLAY.resolve({"bag": recorded, "task": "reach"})["task"] == "reach"
 
 
@@ -435,7 +488,7 @@ def test_every_executable_is_installed_for_ros2_run():
         COLLECT.nodes(real),
         TRAIN.nodes(TRAIN.resolve({})),
         DEPLOY.nodes(DEPLOY.resolve({"processes": "each", "faults": "flaky_camera"})),
-        REPLAY.nodes(REPLAYED | {"nodes": "perception,policy,reward"}),
+        REPLAY.nodes(replayed("perception,policy,reward,safety")),
     ]
     assert not [
         node.executable

@@ -27,6 +27,7 @@ class Bench:
 
     def __init__(self, domain: int, folder: Path) -> None:
         self._environment = os.environ | {"ROS_DOMAIN_ID": str(domain), "OMP_NUM_THREADS": "1"}
+        self.domain = domain
         self._folder = folder
         self._context = Context()
         rclpy.init(context=self._context, domain_id=domain)

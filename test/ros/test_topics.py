@@ -32,6 +32,8 @@ def test_the_nodes_that_must_hear_a_topic_are_counted() -> None:
     assert topics.POLICY_COMMAND.listeners(nodes) == 2  # safety, and the recorder hears it all
     assert topics.RECORDER_STATUS.listeners(nodes) == 1
     assert topics.POLICY_COMMAND.listeners([]) == 0
+    assert topics.POLICY_COMMAND.listeners(["policy", "player"]) == 1  # a replay's recorder
+    assert topics.RECORDER_STATUS.listeners(["player"]) == 0
 
 
 def test_no_name_stands_in_the_table_twice_with_one_type() -> None:
