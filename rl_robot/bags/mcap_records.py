@@ -284,6 +284,9 @@ def unpack(chunk: Chunk, *, check: bool = True) -> bytes:
     """
     try:
         if chunk.compression == "zstd":
+            told = zstandard.frame_content_size(chunk.data)
+            if told > chunk.size:  # it would be allocated, whatever the most is said to be
+                raise DamageError(f"it unpacks to {told} bytes instead of {chunk.size}")
             data = zstandard.ZstdDecompressor().decompress(
                 chunk.data, max_output_size=chunk.size, allow_extra_data=False
             )
