@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from rl_robot.bags.columns import Columns, columns
 from rl_robot.bags.messages import Series, typestore
-from rl_robot.bags.stamps import header_stamp_ns
+from rl_robot.bags.stamps import header_stamp_ns, times_array
 from rl_robot.errors import UserError
 from rl_robot.experience.bag_map import Source
 from rl_robot.experience.pictures import PICTURES, read_pictures
@@ -112,8 +112,8 @@ def read_streams(source: Source, messages: Series, counts: Counter[str]) -> list
             f"{source.topic}: of its {len(messages.raws)} messages none can be used: "
             f"{table.problem}"
         )
-    log_ns = np.array(messages.log_ns, np.int64)[table.rows]
-    published_ns = np.array(messages.publish_ns, np.int64)[table.rows]
+    log_ns = times_array(messages.log_ns, source.topic)[table.rows]
+    published_ns = times_array(messages.publish_ns, source.topic)[table.rows]
     stamps_ns = table.stamps_ns
     if source.stamp == "log" or stamps_ns is None:
         stamps_ns = log_ns
@@ -177,15 +177,17 @@ def _numbers(
     parts: list[npt.NDArray[Any]] = []
     for group in groups:
         try:
-            names = names or group.layout.texts.get(kind.names, ())
-            found, values = _values(group, source, kind, names)
+            said = names or group.layout.texts.get(kind.names, ())
+            found, values = _values(group, source, kind, said)
+            if not found:
+                raise ValueError("it holds no numbers")
             if components and found != components:
                 raise ValueError(f"{len(found)} numbers instead of {len(components)}")
         except (KeyError, ValueError) as error:
             problem = str(error).strip("'\"")
             misfits += group.rows.tolist()
             continue
-        components = found
+        components, names = found, said
         rows.append(group.rows)
         parts.append(values)
         stamped = _stamps(group)
@@ -234,7 +236,9 @@ def _values(
                 components += [f"{name}.{label}" if label else name for name in names]
                 parts.append(numbers[:, order])
             else:
-                below = leaf.removeprefix(path).strip(".") or field
+                below = leaf.removeprefix(path).strip(".")
+                if not below or len(fields) > 1:
+                    below = f"{field}.{below}".strip(".")
                 several = numbers.shape[1] > 1
                 components += [
                     f"{below}.{i}" if several else below for i in range(numbers.shape[1])
