@@ -52,7 +52,7 @@ class Stream:
     Attributes:
         stamps_ns: (N,) of capture.
         published_ns: (N,) wall time at which they were published, or recorded.
-        components: names of the D numbers; empty for pictures.
+        components: names of the D numbers; empty for pictures, and where no message holds any.
         values: (N, D) float64; of pictures the N messages, unread.
     """
 
@@ -72,7 +72,7 @@ class Stream:
         Raises:
             ValueError: one of the pictures can't be read.
         """
-        if self.components:
+        if self.type not in PICTURES:
             return np.asarray(self.values[rows])
         wanted, places = np.unique(rows, return_inverse=True)
         raws = [self.values[row] for row in wanted]
@@ -126,7 +126,8 @@ def read_streams(source: Source, messages: Series, counts: Counter[str]) -> list
     for stretch in _stretches(stamps_ns, source.topic, counts):
         order = _in_order(stamps_ns, stretch, source.topic, counts)
         values = table.values
-        values = values[order] if table.components else [values[row] for row in order]
+        is_pictures = messages.type in PICTURES
+        values = [values[row] for row in order] if is_pictures else values[order]
         streams.append(
             Stream(
                 source,
@@ -179,14 +180,15 @@ def _numbers(
         try:
             said = names or group.layout.texts.get(kind.names, ())
             found, values = _values(group, source, kind, said)
-            if not found:
-                raise ValueError("it holds no numbers")
             if components and found != components:
                 raise ValueError(f"{len(found)} numbers instead of {len(components)}")
         except (KeyError, ValueError) as error:
             problem = str(error).strip("'\"")
             misfits += group.rows.tolist()
             continue
+        if found and not components:  # those before held no numbers at all
+            misfits += [row for part in rows for row in part.tolist()]
+            rows, parts, stamps = [], [], []
         components, names = found, said
         rows.append(group.rows)
         parts.append(values)

@@ -207,6 +207,16 @@ def test_an_array_that_is_empty_at_first_is_left_out() -> None:
     assert counts == {"malformed": 2}
 
 
+def test_a_topic_without_any_numbers_has_its_stamps() -> None:
+    """As the ticks of a task that looks at nothing but the robot's joints."""
+    stream, counts = one(
+        Source("ages"), JOINT_STATE, joints(START + 1, names=()), joints(START, names=())
+    )
+    assert stream.stamps_ns.tolist() == [START, START + 1]
+    assert (stream.components, counts) == ((), {"reordered": 1})
+    assert stream.take(np.array([0, 1, 1])).shape == (3, 0)
+
+
 def test_several_fields_of_named_values() -> None:
     raw = stock(
         JOINT_STATE,
