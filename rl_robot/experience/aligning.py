@@ -78,7 +78,7 @@ def _streams(
             sources[name] = source
     if bag_map.ticks:
         known = [s for s in sources.values() if s.topic == bag_map.ticks]
-        sources[_TICKS] = known[0] if known else Source(bag_map.ticks)
+        sources[_TICKS] = known[0] if known else Source(bag_map.ticks, only_stamps=True)
     read: dict[Source, list[Stream]] = {}
     for source in sources.values():
         if source not in read:

@@ -47,7 +47,10 @@ _OPTIONAL = ("proposed", "reward", "terminated")
 
 @dataclass(frozen=True)
 class Source:
-    """A topic of a bag as numbers or pictures; see the module's text."""
+    """A topic of a bag as numbers or pictures; see the module's text.
+
+    ``only_stamps``: when it spoke is all that counts, whatever it said.
+    """
 
     topic: str
     fields: tuple[str, ...] = ()
@@ -56,6 +59,7 @@ class Source:
     stamp: str = "header"
     offset_ns: int = 0
     max_age: float = math.inf
+    only_stamps: bool = False
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ class _Kind(NamedTuple):
     names: str = ""
 
 
+# What a type's names are of; its other numbers, such as those of the header, go by their paths.
+_NAMED = ("position", "velocity", "effort", "positions", "velocities", "accelerations")
 _KINDS = {
     "sensor_msgs/msg/JointState": _Kind(("position",), "name"),
     "trajectory_msgs/msg/JointTrajectory": _Kind(("points.-1.positions",), "joint_names"),
@@ -219,6 +221,8 @@ def _values(
         KeyError: a field or a name is missing.
         ValueError: the type has no default fields, or numbers and names don't go together.
     """
+    if source.only_stamps:
+        return (), np.zeros((len(group.rows), 0))
     fields = source.fields or kind.fields
     if not fields:
         raise ValueError("its type has no default: say which with fields")
@@ -231,11 +235,11 @@ def _values(
             raise KeyError(f"there is no {field} in it")
         for leaf in leaves:
             numbers = group.numbers(leaf)
-            label = leaf.rpartition(".")[2] if len(fields) > 1 else ""
-            if kind.names and leaf == path:
+            last = leaf.rpartition(".")[2]
+            if kind.names and leaf == path and last in _NAMED:
                 said = group.layout.texts[kind.names]
                 order = _order(names, said, numbers.shape[1], field)
-                components += [f"{name}.{label}" if label else name for name in names]
+                components += [f"{name}.{last}" if len(fields) > 1 else name for name in names]
                 parts.append(numbers[:, order])
             else:
                 below = leaf.removeprefix(path).strip(".")

@@ -217,6 +217,32 @@ def test_a_topic_without_any_numbers_has_its_stamps() -> None:
     assert stream.take(np.array([0, 1, 1])).shape == (3, 0)
 
 
+def test_what_is_asked_for_its_stamps_alone_may_say_anything() -> None:
+    """Ticks say of each object that was seen so far how old its pose is: first none, then all."""
+    source = Source("ages", only_stamps=True)
+    raws = [
+        joints(START, names=()),
+        joints(START + 1, 0.1, names=("a",)),
+        joints(START + 2, 0.2, float("nan")),
+        joints(START + 3, 0.0, names=("b",)),
+        b"",
+    ]
+    stream, counts = one(source, JOINT_STATE, *raws)
+    assert stream.stamps_ns.tolist() == [START, START + 1, START + 2, START + 3]
+    assert counts == {"malformed": 1}
+    stream, _ = one(source, "sensor_msgs/msg/Range", stock("sensor_msgs/msg/Range", stamp_ns=7))
+    assert stream.stamps_ns.tolist() == [7]
+    stream, _ = one(source, "std_msgs/msg/String", stock("std_msgs/msg/String"))
+    assert stream.stamps_ns.tolist() == [START]
+
+
+def test_numbers_that_are_not_named_go_by_their_paths() -> None:
+    source = Source("t", fields=("position", "header.stamp.sec"))
+    stream, _ = one(source, JOINT_STATE, joints(START, 1.0, 2.0))
+    assert stream.components == ("a.position", "b.position", "header.stamp.sec")
+    assert stream.values.tolist() == [[1.0, 2.0, 100.0]]
+
+
 def test_several_fields_of_named_values() -> None:
     raw = stock(
         JOINT_STATE,
