@@ -163,7 +163,8 @@ def _relabel(options: argparse.Namespace) -> int:
         robot = options.robot or bag.episode.robot
         if robot not in makers:
             makers[robot] = Relabeller(task, load_robot(robot))
-        new = BagReader(makers[robot].relabel(bag, out / path.name)).episode.outcome
+        name = path.stem if path.is_file() else path.name
+        new = BagReader(makers[robot].relabel(bag, out / name)).episode.outcome
         before[bag.episode.outcome] = before.get(bag.episode.outcome, 0) + 1
         after[new] = after.get(new, 0) + 1
     print(f"{len(bags)} bags in {out}: {_counted(before)}; now {_counted(after)}")

@@ -1,8 +1,13 @@
 """What every test starts from: offscreen rendering, and discovery kept to this machine."""
 
 import os
+import sys
+from pathlib import Path
 
 from hypothesis import settings
+
+# The tests beside this file use the helpers of those folders, too.
+sys.path[:0] = [str(Path(__file__).parent / name) for name in ("bags", "experience", "training")]
 
 os.environ.setdefault("MUJOCO_GL", "egl")
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")

@@ -1,6 +1,7 @@
 """Looks for everything that can be wrong with a bag, without changing anything."""
 
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from rl_robot.bags.reader import BagReader
 from rl_robot.bags.salvage import Salvage, salvage
 from rl_robot.bags.storage import mcap_file
 from rl_robot.errors import UserError
+
+_TOLD = frozenset(f.name for f in fields(EpisodeMetadata))
 
 
 def check(path: Path) -> list[str]:
@@ -72,8 +75,8 @@ def _contents(path: Path) -> Iterator[str]:
 
 
 def _metadata(reader: BagReader) -> Iterator[str]:
-    """An episode's metadata is all there, or none of it, as in bags of other recorders."""
-    if not reader.metadata:
+    """An episode's metadata is all there, or none of it: other recorders say what they like."""
+    if reader.metadata.keys().isdisjoint(_TOLD):
         return
     try:
         EpisodeMetadata.from_strings(reader.metadata)
@@ -84,12 +87,12 @@ def _metadata(reader: BagReader) -> Iterator[str]:
 def _folder(path: Path, messages: int, reader: BagReader) -> Iterator[str]:
     try:
         document: Any = yaml.safe_load((path / "metadata.yaml").read_text(encoding="utf-8"))
-        told = document["rosbag2_bagfile_information"]
+        told = dict(document["rosbag2_bagfile_information"])
         count, files = told["message_count"], list(told["relative_file_paths"])
     except FileNotFoundError:
         yield "metadata.yaml is missing: rosbag2 can't open the bag"
         return
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, RecursionError):
         yield "metadata.yaml is damaged: rosbag2 can't open the bag"
         return
     if count != messages:
@@ -97,6 +100,7 @@ def _folder(path: Path, messages: int, reader: BagReader) -> Iterator[str]:
     for name in files:
         if not (path / str(name)).exists():
             yield f"metadata.yaml names the file {name}, which is not there"
-    custom = told.get("custom_data") or {}
-    if reader.metadata and {k: custom.get(k) for k in reader.metadata} != reader.metadata:
+    custom = told.get("custom_data")
+    said = {str(k): str(v) for k, v in custom.items()} if isinstance(custom, dict) else {}
+    if reader.metadata and {k: said.get(k) for k in reader.metadata} != reader.metadata:
         yield "metadata.yaml says something else of the episode than the bag does"

@@ -21,6 +21,7 @@ from rosbags.interfaces import Nodetype
 from rl_robot.bags.messages import typestore
 
 _HEADER = 4  # bytes before the data, from whose end alignment counts
+_MOST_PADDING = 3  # bytes after the data, which some middlewares fill up to words
 _MOST_LAYOUTS = 64  # of messages of one length; beyond that each is read by itself
 _MOST_NESTED = 4096  # elements of a sequence of messages, such as the points of a trajectory
 _DTYPES = {
@@ -145,11 +146,13 @@ def _groups(
             rows, table = rows[1:], table[1:]
             continue
         layouts += 1
+        if layouts >= _MOST_LAYOUTS:
+            # To take one out of the middle copies the rest, which one from the front does not.
+            yield Columns(rows[:1], layout, table[:1])
+            rows, table = rows[1:], table[1:]
+            continue
         mask = layout.structure(table.shape[1])
-        alike = np.zeros(len(rows), np.bool_)
-        alike[0] = True
-        if layouts < _MOST_LAYOUTS:
-            alike = (table[:, mask] == table[0, mask]).all(axis=1)
+        alike = (table[:, mask] == table[0, mask]).all(axis=1)
         yield Columns(rows[alike], layout, table[alike] if not alike.all() else table)
         rows, table = rows[~alike], table[~alike]
 
@@ -166,6 +169,8 @@ def find_layout(message_type: str, raw: bytes) -> Layout:
         walk.message(typestore().fielddefs[message_type][1], "")
     except (struct.error, UnicodeDecodeError) as error:
         raise ValueError(f"not a {message_type}: {error}") from None
+    if len(raw) - walk.at > _MOST_PADDING:
+        raise ValueError(f"a {message_type} ends after {walk.at} of {len(raw)} bytes")
     return walk.layout
 
 

@@ -146,9 +146,9 @@ class McapFile:
                     )
                 )
             elif record.opcode == Opcode.MESSAGE:
-                [message] = scan(self._view[record.at : record.end])
-                counts[message.channel] += 1
-                times.append(message.log_ns)
+                for message in scan(self._view[record.at : record.end]):
+                    counts[message.channel] += 1
+                    times.append(message.log_ns)
             else:
                 _note_definitions(self._view, [record], schemas, channels)
         statistics = Statistics(counts, min(times, default=0), max(times, default=0))
@@ -223,7 +223,8 @@ def read_summary(view: memoryview, footer: tuple[int, int, int, int]) -> Summary
         else:
             _note_definitions(view, [record], schemas, channels)
     # Each part may be left out.
-    whole = channels and statistics and (chunks or not statistics.counts)
+    named = all(c.schema_id in schemas for c in channels.values() if c.schema_id)
+    whole = channels and named and statistics and (chunks or not statistics.counts)
     return Summary(schemas, channels, chunks, statistics) if whole and statistics else None
 
 

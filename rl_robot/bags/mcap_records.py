@@ -143,6 +143,16 @@ class RawSeries(NamedTuple):
             [self.raws[row] for row in order],
         )
 
+    def and_(self, other: "RawSeries") -> "RawSeries":
+        """Return both together, in the order of their log times."""
+        if not self.raws or not other.raws:
+            return other if other.raws else self
+        return RawSeries(
+            self.log_ns + other.log_ns,
+            self.publish_ns + other.publish_ns,
+            self.raws + other.raws,
+        ).in_order()
+
 
 def walk(view: memoryview | bytes, start: int, end: int) -> Iterator[Record]:
     """Go from record to record.
@@ -284,6 +294,9 @@ def unpack(chunk: Chunk, *, check: bool = True) -> bytes:
     """
     try:
         if chunk.compression == "zstd":
+            told = zstandard.frame_content_size(chunk.data)
+            if told > chunk.size:  # it would be allocated, whatever the most is said to be
+                raise DamageError(f"it unpacks to {told} bytes instead of {chunk.size}")
             data = zstandard.ZstdDecompressor().decompress(
                 chunk.data, max_output_size=chunk.size, allow_extra_data=False
             )

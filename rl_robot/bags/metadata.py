@@ -31,7 +31,7 @@ def qos_of(profiles: str) -> TopicQos:
             reliable=profile["reliability"] in ("reliable", 1),
             transient_local=profile["durability"] in ("transient_local", 1),
         )
-    except (yaml.YAMLError, LookupError, TypeError, ValueError):
+    except (yaml.YAMLError, LookupError, TypeError, ValueError, OverflowError, RecursionError):
         return TopicQos()
 
 

@@ -1,9 +1,10 @@
 """Reads bags: whole or not at all, checked against their checksums."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from rl_robot.bags.mcap_records import DamageError
+from rl_robot.bags.mcap_records import DamageError, RawSeries
 from rl_robot.bags.messages import BagMessage, DecodedMessage, Series, typestore
 from rl_robot.bags.metadata import EpisodeMetadata, TopicQos, qos_of, relative_topic
 from rl_robot.bags.storage import McapStorage, RosbagsStorage, Storage, mcap_file
@@ -61,7 +62,10 @@ class BagReader:
     @property
     def counts(self) -> dict[str, int]:
         """Messages of each topic."""
-        return {self._topics[n]: topic.messages for n, topic in self._storage.topics.items()}
+        counts: Counter[str] = Counter()
+        for number, topic in self._storage.topics.items():
+            counts[self._topics[number]] += topic.messages
+        return dict(counts)
 
     @property
     def qos(self) -> dict[str, TopicQos]:
@@ -88,16 +92,25 @@ class BagReader:
             raise self._damaged(error) from None
 
     def series(self, topics: Collection[str]) -> dict[str, Series]:
-        """The messages of each of ``topics``, in log time order; raises as `messages`.
+        """The messages of each of ``topics``, in log time order.
 
         Topics that the bag does not have have no messages.
+
+        Raises:
+            UserError: a part of the bag is damaged, or messages of a topic are of several types.
         """
         named = self._named(topics)
         found = {topic: Series("", [], [], []) for topic in topics}
         try:
             for number, series in self._storage.series(named).items():
                 topic, message_type = named[number]
-                found[topic] = Series(message_type, *series)
+                if found[topic].raws and found[topic].type != message_type:
+                    raise UserError(
+                        f"{self.file}: {topic} has messages of types {found[topic].type} and "
+                        f"{message_type}: one is needed"
+                    )
+                before = RawSeries(*found[topic][1:])  # of another channel of this topic
+                found[topic] = Series(message_type, *before.and_(series))
         except DamageError as error:
             raise self._damaged(error) from None
         return found

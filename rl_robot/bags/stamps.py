@@ -1,6 +1,12 @@
-"""The header of a serialized message, read without decoding the message."""
+"""Times of messages: their headers' stamps, read without decoding, and many as an array."""
 
 import struct
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from rl_robot.errors import UserError
 
 
 def header_stamp_ns(raw: bytes) -> int:
@@ -16,6 +22,20 @@ def header_stamp_ns(raw: bytes) -> int:
         raise ValueError(f"a stamped message has at least 12 bytes, this one {len(raw)}")
     sec, nanosec = struct.unpack_from("<iI" if raw[1] & 1 else ">iI", raw, 4)
     return sec * 1_000_000_000 + nanosec
+
+
+def times_array(times_ns: Sequence[int], topic: str) -> npt.NDArray[np.int64]:
+    """Return log or publish times (n,) of a topic's messages.
+
+    Raises:
+        UserError: one of them is beyond what a stamp can say; MCAP's own times go on further.
+    """
+    try:
+        return np.array(times_ns, np.int64)
+    except OverflowError:
+        raise UserError(
+            f"{topic}: a message was recorded {max(times_ns)} ns after 1970, beyond all stamps"
+        ) from None
 
 
 def header_frame(raw: bytes) -> str:

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from rl_robot.bags import BagReader, EpisodeMetadata
+from rl_robot.bags.cdr import read_numbers
 from rl_robot.bags.messages import starts_with_stamp
-from rl_robot.bags.stamps import header_stamp_ns
+from rl_robot.bags.stamps import header_stamp_ns, times_array
 from rl_robot.errors import UserError
 from rl_robot.evaluation.tables import NONE, Table, as_text
 
@@ -76,7 +77,7 @@ def bag_facts(reader: BagReader) -> BagFacts:
     """Read a bag once and count.
 
     Raises:
-        UserError: a part of it is damaged.
+        UserError: a part of it is damaged, or has times beyond all stamps.
     """
     noted = _noted(reader)
     first = _first_spoken(noted)
@@ -248,8 +249,8 @@ def _first_spoken(noted: Mapping[str, _Noted]) -> dict[int, int]:
 
 
 def _facts(name: str, kind: str, note: _Noted, first: Mapping[int, int]) -> TopicFacts:
-    times = np.array(note.times, np.int64)
-    published = np.array(note.published, np.int64)
+    times = times_array(note.times, name)
+    published = times_array(note.published, name)
     order = np.argsort(times, kind="stable")
     behind = np.zeros(0)
     if note.stamped:
@@ -280,10 +281,13 @@ def _rewards(reader: BagReader) -> tuple[tuple[int, float], ...]:
     if reader.types.get("reward") != "sensor_msgs/msg/JointState":
         return ()
     found = []
-    for message in reader.decoded(["reward"]):
-        values = dict(zip(message.message.name, message.message.position, strict=False))
-        if "total" in values:
-            found.append((message.log_ns, float(values["total"])))
+    for message in reader.messages(["reward"]):
+        try:
+            _, numbers = read_numbers(message.raw)
+        except ValueError:
+            continue  # what is not of its type is for `check` to say
+        if "total" in numbers:
+            found.append((message.log_ns, numbers["total"]))
     return tuple(found)
 
 

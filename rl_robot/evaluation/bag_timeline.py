@@ -28,7 +28,7 @@ def save_timeline(facts: BagFacts, path: Path) -> None:
     axes = np.atleast_1d(
         figure.subplots(len(heights), 1, sharex=True, gridspec_kw={"height_ratios": heights})
     )
-    figure.suptitle(_title(facts), fontsize=10, color=INK)
+    figure.suptitle(_title(facts), fontsize=10, color=INK, parse_math=False)
     _draw_marks(axes[0], topics, facts.start_ns)
     _draw_behind(axes[1], topics, facts.start_ns)
     if facts.rewards:
@@ -61,7 +61,8 @@ def _draw_marks(axes: Axes, topics: list[TopicFacts], start_ns: int) -> None:
             for a, b in (topic.gaps - start_ns) * 1e-9
         ]
         axes.add_collection(PolyCollection(silences, color=AMBER, alpha=0.5, linewidth=0))
-    axes.set_yticks(range(len(topics)), [f"{topic.name}  {_rate(topic)}" for topic in topics])
+    names = [f"{topic.name}  {_rate(topic)}" for topic in topics]
+    axes.set_yticks(range(len(topics)), names, parse_math=False)
     axes.set_ylim(len(topics) - 0.4, -0.6)
     axes.set_title("messages by their place in time; silences in amber", fontsize=9, color=MUTED)
 

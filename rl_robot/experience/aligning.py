@@ -29,7 +29,7 @@ from rl_robot.experience.aligned import AlignedEpisode
 from rl_robot.experience.bag_map import BagMap, Source
 from rl_robot.experience.streams import Ints, Stream, read_streams
 
-_TICKS = "ticks"  # names of what is read beside the observations, which no observation can have:
+_TICKS = "its ticks"  # names of what is read beside the observations, whose have no spaces:
 _ACTION = "its action"
 _OPTIONAL = {"proposed": "its proposal", "reward": "its reward", "terminated": "its end"}
 _TERMINAL = ("success", "terminated")  # outcomes after which there was nothing more to gain
@@ -78,7 +78,7 @@ def _streams(
             sources[name] = source
     if bag_map.ticks:
         known = [s for s in sources.values() if s.topic == bag_map.ticks]
-        sources[_TICKS] = known[0] if known else Source(bag_map.ticks)
+        sources[_TICKS] = known[0] if known else Source(bag_map.ticks, only_stamps=True)
     read: dict[Source, list[Stream]] = {}
     for source in sources.values():
         if source not in read:

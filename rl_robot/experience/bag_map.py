@@ -27,6 +27,7 @@ Of each source:
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,13 +40,19 @@ from rl_robot.robots.section import Section
 
 _PICTURE_SIZE = (64, 64)
 _LARGEST_PICTURE = 4096
+_NAME = re.compile(r"[\w./-]+")
+_PERIODS = (1e-4, 1e4)  # s; beyond, it is a mistake
+_LARGEST_OFFSET = 4e9  # s: a clock that was never set is off by some 1.8e9
 _KEYS = ("fields", "names", "size", "stamp", "offset", "scale", "max_age")
 _OPTIONAL = ("proposed", "reward", "terminated")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A topic of a bag as numbers or pictures; see the module's text."""
+    """A topic of a bag as numbers or pictures; see the module's text.
+
+    ``only_stamps``: when it spoke is all that counts, whatever it said.
+    """
 
     topic: str
     fields: tuple[str, ...] = ()
@@ -55,6 +62,7 @@ class Source:
     offset_ns: int = 0
     scale: tuple[float, ...] = ()
     max_age: float = math.inf
+    only_stamps: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,19 +124,24 @@ def load_bag_map(path: Path | str) -> BagMap:
         document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
     top = Section(document, str(path))
     observed = top.section("observations")
     names = observed.names()
     if not names:
         raise observed.error("at least one is needed")
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise observed.error(f"the name {name!r} must be of letters, digits and _ . / -")
     ticks = top.section("ticks") if "ticks" in top else Section({"period": 0.1}, str(path))
     topic = ticks.text("topic") if "topic" in ticks else ""
     period = ticks.positive("period") if "period" in ticks else 0.0
     ticks.refuse_others()
     if not topic and not period:
         raise ticks.error("a topic or a period is needed")
+    if period and not _PERIODS[0] <= period <= _PERIODS[1]:
+        raise ticks.error(f"period is {period:g} s, it must be {_PERIODS[0]:g} to {_PERIODS[1]:g}")
     found = BagMap(
         observations={name: _source(observed.section(name)) for name in names},
         action=_source(top.section("action")),
@@ -181,7 +194,7 @@ def _source(section: Section) -> Source:
         names=section.texts("names") if "names" in section else (),
         size=_size(section) if "size" in section else _PICTURE_SIZE,
         stamp=section.choice("stamp", ("header", "log")) if "stamp" in section else "header",
-        offset_ns=round(section.number("offset") * 1e9) if "offset" in section else 0,
+        offset_ns=_offset_ns(section) if "offset" in section else 0,
         scale=_scale(section) if "scale" in section else (),
         max_age=section.positive("max_age") if "max_age" in section else math.inf,
     )
@@ -189,15 +202,24 @@ def _source(section: Section) -> Source:
     return found
 
 
+def _offset_ns(section: Section) -> int:
+    value = section.number("offset")
+    if abs(value) > _LARGEST_OFFSET:
+        raise section.error(f"offset is {value:g} s, it must be within {_LARGEST_OFFSET:g}")
+    return round(value * 1e9)
+
+
 def _size(section: Section) -> tuple[int, int]:
     value = section.value("size")
     whole = (
         isinstance(value, Sequence)
         and len(value) == 2
-        and all(isinstance(v, int) and 0 < v <= _LARGEST_PICTURE for v in value)
+        and all(type(v) is int and 0 < v <= _LARGEST_PICTURE for v in value)
     )
     if not whole:
-        raise section.error(f"size is {value!r}, it must be [width, height] in pixels")
+        raise section.error(
+            f"size is {value!r}, it must be [width, height] in pixels, at most {_LARGEST_PICTURE}"
+        )
     return int(value[0]), int(value[1])
 
 

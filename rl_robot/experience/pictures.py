@@ -41,9 +41,18 @@ def read_pictures(message_type: str, raws: Sequence[bytes], size: tuple[int, int
     groups, misfits = columns(message_type, raws)
     if misfits:
         raise ValueError(f"message {misfits[0]} is not a {message_type}")
+    try:
+        return _read(message_type, groups, len(raws), size)
+    except cv2.error as error:
+        raise ValueError(f"a picture can't be read: {' '.join(str(error).split())}") from None
+
+
+def _read(
+    message_type: str, groups: Sequence[Columns], count: int, size: tuple[int, int]
+) -> Pictures:
     read = _read_raw if message_type == IMAGE else _read_compressed
     width, height = size
-    shape = (len(raws), height, width, 3)
+    shape = (count, height, width, 3)
     pictures = np.empty(shape, np.uint8)
     for group in groups:
         found = read(group)
@@ -77,7 +86,7 @@ def _pixels(rows: Pictures, shape: Any, channels: int) -> Any:
     """Return the bytes of n pictures of one shape as (n, H, W, channels)."""
     height, width, step = (int(number) for number in shape)
     count, size = rows.shape
-    if not width or size != height * step or step < width * channels:
+    if not width or not height or size != height * step or step < width * channels:
         raise ValueError(f"{size} bytes are not {width} x {height} pixels of {channels} bytes")
     lines = rows.reshape(count, height, step)[:, :, : width * channels]
     return lines.reshape(count, height, width, channels)
@@ -86,7 +95,7 @@ def _pixels(rows: Pictures, shape: Any, channels: int) -> Any:
 def _read_compressed(group: Columns) -> list[Any]:
     pictures = []
     for data in group.numbers("data"):
-        found = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        found = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
         if found is None:
             raise ValueError("a compressed picture can't be unpacked")
         pictures.append(cv2.cvtColor(found, cv2.COLOR_BGR2RGB))

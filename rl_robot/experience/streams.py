@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from rl_robot.bags.columns import Columns, columns
 from rl_robot.bags.messages import Series, typestore
-from rl_robot.bags.stamps import header_stamp_ns
+from rl_robot.bags.stamps import header_stamp_ns, times_array
 from rl_robot.errors import UserError
 from rl_robot.experience.bag_map import Source
 from rl_robot.experience.pictures import PICTURES, read_pictures
@@ -27,6 +27,8 @@ class _Kind(NamedTuple):
     names: str = ""
 
 
+# What a type's names are of; its other numbers, such as those of the header, go by their paths.
+_NAMED = ("position", "velocity", "effort", "positions", "velocities", "accelerations")
 _KINDS = {
     "sensor_msgs/msg/JointState": _Kind(("position",), "name"),
     "trajectory_msgs/msg/JointTrajectory": _Kind(("points.-1.positions",), "joint_names"),
@@ -52,7 +54,7 @@ class Stream:
     Attributes:
         stamps_ns: (N,) of capture.
         published_ns: (N,) wall time at which they were published, or recorded.
-        components: names of the D numbers; empty for pictures.
+        components: names of the D numbers; empty for pictures, and where no message holds any.
         values: (N, D) float64; of pictures the N messages, unread.
     """
 
@@ -72,7 +74,7 @@ class Stream:
         Raises:
             ValueError: one of the pictures can't be read.
         """
-        if self.components:
+        if self.type not in PICTURES:
             return np.asarray(self.values[rows])
         wanted, places = np.unique(rows, return_inverse=True)
         raws = [self.values[row] for row in wanted]
@@ -112,8 +114,8 @@ def read_streams(source: Source, messages: Series, counts: Counter[str]) -> list
             f"{source.topic}: of its {len(messages.raws)} messages none can be used: "
             f"{table.problem}"
         )
-    log_ns = np.array(messages.log_ns, np.int64)[table.rows]
-    published_ns = np.array(messages.publish_ns, np.int64)[table.rows]
+    log_ns = times_array(messages.log_ns, source.topic)[table.rows]
+    published_ns = times_array(messages.publish_ns, source.topic)[table.rows]
     stamps_ns = table.stamps_ns
     if source.stamp == "log" or stamps_ns is None:
         stamps_ns = log_ns
@@ -126,7 +128,8 @@ def read_streams(source: Source, messages: Series, counts: Counter[str]) -> list
     for stretch in _stretches(stamps_ns, source.topic, counts):
         order = _in_order(stamps_ns, stretch, source.topic, counts)
         values = table.values
-        values = values[order] if table.components else [values[row] for row in order]
+        is_pictures = messages.type in PICTURES
+        values = [values[row] for row in order] if is_pictures else values[order]
         streams.append(
             Stream(
                 source,
@@ -177,15 +180,18 @@ def _numbers(
     parts: list[npt.NDArray[Any]] = []
     for group in groups:
         try:
-            names = names or group.layout.texts.get(kind.names, ())
-            found, values = _values(group, source, kind, names)
+            said = names or group.layout.texts.get(kind.names, ())
+            found, values = _values(group, source, kind, said)
             if components and found != components:
                 raise ValueError(f"{len(found)} numbers instead of {len(components)}")
         except (KeyError, ValueError) as error:
             problem = str(error).strip("'\"")
             misfits += group.rows.tolist()
             continue
-        components = found
+        if found and not components:  # those before held no numbers at all
+            misfits += [row for part in rows for row in part.tolist()]
+            rows, parts, stamps = [], [], []
+        components, names = found, said
         rows.append(group.rows)
         parts.append(values)
         stamped = _stamps(group)
@@ -221,6 +227,8 @@ def _values(
         KeyError: a field or a name is missing.
         ValueError: the type has no default fields, or numbers and names don't go together.
     """
+    if source.only_stamps:
+        return (), np.zeros((len(group.rows), 0))
     fields = source.fields or kind.fields
     if not fields:
         raise ValueError("its type has no default: say which with fields")
@@ -233,14 +241,16 @@ def _values(
             raise KeyError(f"there is no {field} in it")
         for leaf in leaves:
             numbers = group.numbers(leaf)
-            label = leaf.rpartition(".")[2] if len(fields) > 1 else ""
-            if kind.names and leaf == path:
+            last = leaf.rpartition(".")[2]
+            if kind.names and leaf == path and last in _NAMED:
                 said = group.layout.texts[kind.names]
                 order = _order(names, said, numbers.shape[1], field)
-                components += [f"{name}.{label}" if label else name for name in names]
+                components += [f"{name}.{last}" if len(fields) > 1 else name for name in names]
                 parts.append(numbers[:, order])
             else:
-                below = leaf.removeprefix(path).strip(".") or field
+                below = leaf.removeprefix(path).strip(".")
+                if not below or len(fields) > 1:
+                    below = f"{field}.{below}".strip(".")
                 several = numbers.shape[1] > 1
                 components += [
                     f"{below}.{i}" if several else below for i in range(numbers.shape[1])

@@ -1,6 +1,6 @@
 """A part of a YAML file that says in one line what is wrong with it, and where."""
 
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -104,7 +104,7 @@ class Section:
     def _number(self, key: str, value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.error(f"{key} is {value!r}, it must be a number")
-        if not math.isfinite(value):
+        if not abs(value) <= sys.float_info.max:  # nor is what is not a number
             raise self.error(f"{key} is {value}, it must be finite")
         return float(value)
 

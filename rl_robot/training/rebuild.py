@@ -71,7 +71,7 @@ class TransitionReader:
         self._assembler = SnapshotAssembler(robot, task.objects, needs_goal=task.has_goal)
         joints = tuple(robot.joint_names)
         self._sources = {
-            _TICKS: Source(_TICKS),
+            _TICKS: Source(_TICKS, only_stamps=True),  # it names what was seen so far
             _JOINTS: Source(_JOINTS, fields=("position", "velocity"), names=joints),
             _PROPOSED: Source(_PROPOSED, names=tuple(task.action_names)),
             _EXECUTED: Source(_EXECUTED, names=joints),

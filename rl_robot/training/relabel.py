@@ -7,15 +7,18 @@ is the episode's last. An episode that the old task had ended, and the new one h
 there: its last observation has a value (`EpisodeMetadata.outcome` "truncated").
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
+from heapq import merge
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
 
-from rl_robot.bags import BagReader, EpisodeMetadata, EpisodeWriter, TopicQos
+from rl_robot.bags import BagMessage, BagReader, EpisodeMetadata, EpisodeWriter, TopicQos
 from rl_robot.bags.cdr import numbers_bytes, read_numbers
-from rl_robot.bags.stamps import header_stamp_ns
 from rl_robot.errors import UserError
+from rl_robot.experience.topic_rules import topic_rules
 from rl_robot.robots.description import Robot
 from rl_robot.tasks import Task
 from rl_robot.training.rebuild import TransitionReader
@@ -24,6 +27,7 @@ REWARD = "reward"
 _TYPE = "sensor_msgs/msg/JointState"
 _BESIDE = ("lost_periods",)
 _BROKEN = "broken"
+_LOG_TIME = attrgetter("log_ns")
 
 
 class Relabeller:
@@ -31,6 +35,7 @@ class Relabeller:
 
     def __init__(self, task: Task, robot: Robot) -> None:
         self._task = task
+        self._controllers = {interface.topic for interface in robot.interfaces}
         self._reader = TransitionReader(task, robot, other_tasks=True)
 
     def relabel(self, bag: Path | str | BagReader, out: Path) -> Path:
@@ -42,28 +47,35 @@ class Relabeller:
         """
         if not isinstance(bag, BagReader):
             bag = BagReader(bag)
-        verdicts, metadata = self._judge(bag)
+        rewards, metadata, is_cut = self._judge(bag)
+        kept = self._kept(bag, int(metadata.extra["end_ns"])) if is_cut else bag.messages()
+        others = (message for message in kept if message.topic != REWARD)
         types = {**bag.types, REWARD: _TYPE}
         writer = EpisodeWriter(out, types, qos=_qos(bag), namespace=bag.namespace)
-        end_ns = int(metadata.extra["end_ns"])
-        waiting = sorted(verdicts.items(), reverse=True)
-        for message in bag.messages():
-            while waiting and waiting[-1][0] <= message.log_ns:
-                stamp_ns, (raw, publish_ns) = waiting.pop()
-                writer.write(REWARD, raw, stamp_ns, publish_ns)
-            if message.topic != REWARD and message.log_ns <= end_ns:
-                writer.write(message.topic, message.raw, message.log_ns, message.publish_ns)
-        for stamp_ns, (raw, publish_ns) in reversed(waiting):
-            writer.write(REWARD, raw, stamp_ns, publish_ns)
+        try:
+            for topic, _, log_ns, publish_ns, raw in merge(rewards, others, key=_LOG_TIME):
+                writer.write(topic, raw, log_ns, publish_ns)
+        except BaseException:
+            writer.abort()
+            raise
         return writer.close(metadata)
 
-    def _judge(self, bag: BagReader) -> tuple[dict[int, tuple[bytes, int]], EpisodeMetadata]:
-        """Return the rewards by their stamps, each with a time of publishing, and what it was."""
+    def _kept(self, bag: BagReader, end_ns: int) -> Iterator[BagMessage]:
+        """The messages of an episode that ended there, as the recorder would have cut it."""
+        rules = topic_rules(bag.types, self._controllers)
+        commands = {topic for topic, rule in rules.items() if rule.kind == "command"}
+        for message in bag.messages():
+            if message.log_ns < end_ns + (message.topic not in commands):
+                yield message
+
+    def _judge(self, bag: BagReader) -> tuple[list[BagMessage], EpisodeMetadata, bool]:
+        """Return the rewards, what the episode was, and whether it ended before the bag does."""
         old = bag.episode
-        verdicts: dict[int, tuple[bytes, int]] = {}
-        outcome, steps, last_ns = _BROKEN, 0, 0
-        said = {header_stamp_ns(m.raw): m for m in bag.messages([REWARD])}
-        for tick in self._reader.ticks(bag):
+        rewards: list[BagMessage] = []
+        outcome, steps, last_ns, is_cut = _BROKEN, 0, 0, False
+        said = _said(bag)
+        ticks = self._reader.ticks(bag)
+        for tick in ticks:
             last_ns = tick.stamp_ns
             if not np.isfinite(tick.executed).all():
                 continue  # nothing led to it
@@ -75,17 +87,16 @@ class Relabeller:
                 "success": float(judged.success),
                 "terminated": float(judged.terminated),
             }
-            before = said.get(tick.stamp_ns)
-            if before is not None:
-                numbers |= _kept(before.raw)
-            published_ns = before.publish_ns if before else tick.sensed_ns
-            verdicts[tick.stamp_ns] = (numbers_bytes(numbers, tick.stamp_ns), published_ns)
+            published_ns, beside = said.get(tick.stamp_ns, (tick.sensed_ns, {}))
+            raw = numbers_bytes(numbers | beside, tick.stamp_ns)
+            rewards.append(BagMessage(REWARD, _TYPE, tick.stamp_ns, published_ns, raw))
             if judged.success or judged.terminated:
                 outcome = "success" if judged.success else "terminated"
+                is_cut = next(ticks, None) is not None
                 break
         else:
             outcome = _BROKEN if old.outcome == _BROKEN else "truncated"
-        if not verdicts:
+        if not rewards:
             lacking = self._reader.lacking()
             why = f": task {self._task.name} needs {lacking}" if lacking else ""
             raise UserError(f"{bag.path} holds no step to judge{why}")
@@ -97,13 +108,20 @@ class Relabeller:
             steps=steps,
             extra={**old.extra, "end_ns": str(last_ns), "relabelled_from": old.task},
         )
-        return verdicts, changed
+        return rewards, changed, is_cut
 
 
-def _kept(raw: bytes) -> dict[str, float]:
-    """What the reward node says beside the reward."""
-    _, numbers = read_numbers(raw)
-    return {name: value for name, value in numbers.items() if name in _BESIDE}
+def _said(bag: BagReader) -> dict[int, tuple[int, dict[str, float]]]:
+    """What the reward node said: by stamp, when it was published, and what beside the reward."""
+    said = {}
+    for message in bag.messages([REWARD]):
+        try:
+            stamp_ns, numbers = read_numbers(message.raw)
+        except ValueError:
+            continue  # it is judged anew in any case
+        beside = {name: value for name, value in numbers.items() if name in _BESIDE}
+        said[stamp_ns] = (message.publish_ns, beside)
+    return said
 
 
 def _qos(bag: BagReader) -> dict[str, TopicQos]:

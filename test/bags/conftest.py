@@ -1,6 +1,7 @@
-"""Lets the tests of this folder import the synthetic session."""
+"""Lets the tests of this folder import their helpers, and the synthetic session."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "experience"))
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "experience")]

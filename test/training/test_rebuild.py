@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from recordings import LATENCY_NS, Recording, point, record
 
 from rl_robot.bags import typestore
+from rl_robot.bags.cdr import numbers_bytes
 from rl_robot.environments.robot_env import RobotEnv
 from rl_robot.errors import UserError
 from rl_robot.experience.transitions import EpisodeTransitions
@@ -192,3 +193,21 @@ def test_arrays_that_do_not_go_together_are_refused(reach: Recording) -> None:
             rewards=np.zeros(3, np.float32),
             terminated=False,
         )
+
+
+def test_ticks_before_an_object_was_seen_are_left_out_and_what_was_executed_is_not(
+    tmp_path: Path,
+) -> None:
+    """Perception then names no object in its ages; the actions since are part of the history."""
+    recording = record(RobotEnv("grasp", perception="truth"), 3, most_steps=8)
+    unseen = [m.stamp_ns for m in recording.messages if m.topic == "perception/ages"][:2]
+    messages = [
+        replace(m, raw=numbers_bytes({}, m.stamp_ns))
+        if m.topic == "perception/ages" and m.stamp_ns in unseen
+        else m
+        for m in recording.messages
+        if m.topic != "perception/block/pose" or m.stamp_ns not in unseen
+    ]
+    episode = read(recording, recording.write(tmp_path / "bag", messages))
+    np.testing.assert_array_equal(episode.observations, recording.observations[2:])
+    np.testing.assert_array_equal(episode.executed, recording.executed[2:])
