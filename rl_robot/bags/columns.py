@@ -70,13 +70,23 @@ class Layout:
     counts: dict[str, int] = field(default_factory=dict)
     _structure: list[tuple[int, int]] = field(default_factory=list)
 
-    def structure(self, length: int) -> npt.NDArray[np.bool_]:
-        """Return which bytes of a message of this length make up its structure."""
-        mask = np.zeros(length, np.bool_)
-        mask[:2] = True  # how the rest is written
-        for start, end in self._structure:
-            mask[start:end] = True
-        return mask
+    def alike(self, table: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+        """Return which messages (n,) of a table (n, length) have the first one's structure."""
+        same = np.ones(len(table), np.bool_)
+        for start, end in _joined([(0, 2), *self._structure]):  # (0, 2): how the rest is written
+            same &= (table[:, start:end] == table[0, start:end]).all(axis=1)
+        return same
+
+
+def _joined(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return ranges in order, with those made one that follow each other without a gap."""
+    joined = [ranges[0]]
+    for start, end in ranges[1:]:
+        if start == joined[-1][1]:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((start, end))
+    return joined
 
 
 @dataclass(frozen=True)
@@ -151,8 +161,7 @@ def _groups(
             yield Columns(rows[:1], layout, table[:1])
             rows, table = rows[1:], table[1:]
             continue
-        mask = layout.structure(table.shape[1])
-        alike = (table[:, mask] == table[0, mask]).all(axis=1)
+        alike = layout.alike(table)
         yield Columns(rows[alike], layout, table[alike] if not alike.all() else table)
         rows, table = rows[~alike], table[~alike]
 

@@ -249,24 +249,25 @@ def _collect(data: memoryview | bytes, found: dict[int, RawSeries]) -> None:
 
     As `scan`, but most of what reading a bag takes is spent here: nothing is made per record.
     """
+    # Plain numbers for opcodes, and the lists' methods by themselves: both count in this loop.
+    message, ends = int(Opcode.MESSAGE), (int(Opcode.DATA_END), int(Opcode.FOOTER))
+    add = {
+        channel: (series.log_ns.append, series.publish_ns.append, series.raws.append)
+        for channel, series in found.items()
+    }
+    unpacked, head, least = MESSAGE_RECORD.unpack_from, MESSAGE_RECORD.size, MESSAGE.size
     at, size = 0, len(data)
-    head, least = MESSAGE_RECORD.size, MESSAGE.size
-    message, ends, unpacked = (
-        Opcode.MESSAGE,
-        (Opcode.DATA_END, Opcode.FOOTER),
-        MESSAGE_RECORD.unpack_from,
-    )
     while size - at >= head:
         opcode, length, channel, _, log_ns, publish_ns = unpacked(data, at)
         end = at + RECORD.size + length
         if end > size:
             break
         if opcode == message and length >= least:
-            series = found.get(channel)
-            if series is not None:
-                series.log_ns.append(log_ns)
-                series.publish_ns.append(publish_ns)
-                series.raws.append(bytes(data[at + head : end]))
+            if channel in add:
+                add_log, add_publish, add_raw = add[channel]
+                add_log(log_ns)
+                add_publish(publish_ns)
+                add_raw(bytes(data[at + head : end]))
         elif opcode in ends:
             return
         at = end

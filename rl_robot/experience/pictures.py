@@ -13,6 +13,8 @@ IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED = "sensor_msgs/msg/CompressedImage"
 PICTURES = (IMAGE, COMPRESSED)
 
+_AT_ONCE = 128  # messages; more would only need memory that is not at hand yet
+
 Pictures = npt.NDArray[np.uint8]
 
 # Channels of a pixel, a byte each, and OpenCV's conversion to RGB.
@@ -38,31 +40,32 @@ def read_pictures(message_type: str, raws: Sequence[bytes], size: tuple[int, int
     Raises:
         ValueError: one can't be read; the message says why.
     """
+    width, height = size
+    pictures = np.empty((len(raws), height, width, 3), np.uint8)
+    try:
+        for start in range(0, len(raws), _AT_ONCE):
+            _read(message_type, raws[start : start + _AT_ONCE], pictures[start : start + _AT_ONCE])
+    except cv2.error as error:
+        raise ValueError(f"a picture can't be read: {' '.join(str(error).split())}") from None
+    return pictures
+
+
+def _read(message_type: str, raws: Sequence[bytes], pictures: Pictures) -> None:
+    """Read pictures into an array (n, H, W, 3)."""
     groups, misfits = columns(message_type, raws)
     if misfits:
         raise ValueError(f"message {misfits[0]} is not a {message_type}")
-    try:
-        return _read(message_type, groups, len(raws), size)
-    except cv2.error as error:
-        raise ValueError(f"a picture can't be read: {' '.join(str(error).split())}") from None
-
-
-def _read(
-    message_type: str, groups: Sequence[Columns], count: int, size: tuple[int, int]
-) -> Pictures:
     read = _read_raw if message_type == IMAGE else _read_compressed
-    width, height = size
-    shape = (count, height, width, 3)
-    pictures = np.empty(shape, np.uint8)
+    _, height, width, _ = pictures.shape
     for group in groups:
         found = read(group)
-        if isinstance(found, np.ndarray) and found.shape == shape:
-            return found  # the usual case, without a further copy
+        if isinstance(found, np.ndarray) and found.shape[1:] == pictures.shape[1:]:
+            pictures[group.rows] = found
+            continue
         for row, picture in zip(group.rows, found, strict=True):
             if picture.shape[:2] != (height, width):
-                picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+                picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
             pictures[row] = picture
-    return pictures
 
 
 def _read_raw(group: Columns) -> Any:
