@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 import zstandard
 from foreign import (
     JOINT_STATE,
@@ -138,6 +139,31 @@ def the_end() -> bytes:
     """An end of data and a footer, of a file without an index."""
     data_end = struct.pack("<BQI", Opcode.DATA_END, 4, 0)
     return data_end + struct.pack("<BQQQI", Opcode.FOOTER, 20, 0, 0, 0) + MAGIC
+
+
+def test_a_bag_of_several_files(tmp_path: Path) -> None:
+    """As rosbag2 splits bags when they grow; a file may lack topics that another has."""
+    parts = [SAID[:30], [m for m in SAID[30:50] if m.topic == "/note"], SAID[50:]]
+    folder = tmp_path / "bag"
+    whole = write_rosbag2(folder, SAID, storage=StoragePlugin.MCAP)
+    document = yaml.safe_load((whole / "metadata.yaml").read_text())
+    next(whole.glob("*.mcap")).unlink()
+    names = [f"bag_{number}.mcap" for number in range(len(parts))]
+    for name, part in zip(names, parts, strict=True):
+        write_mcap(folder / name, part)
+    told = document["rosbag2_bagfile_information"]
+    kept = [message for part in parts for message in part]
+    told["relative_file_paths"], told["message_count"] = names, len(kept)
+    for topic in told["topics_with_message_count"]:
+        of_topic = [m for m in kept if m.topic == topic["topic_metadata"]["name"]]
+        topic["message_count"] = len(of_topic)
+        topic["topic_metadata"]["type_description_hash"] = ""
+    (folder / "metadata.yaml").write_text(yaml.safe_dump(document))
+    require_read(folder, kept)
+    assert check(folder) == []
+    (folder / "bag_1.mcap").unlink()
+    with pytest.raises(UserError, match=r"bag is damaged .*missing.*bag_1\.mcap.*leave it out"):
+        BagReader(folder)
 
 
 def test_a_topic_of_two_types_is_named_when_it_is_asked_for(tmp_path: Path) -> None:
