@@ -1,6 +1,7 @@
 """Bags of other recorders are read as their own tools read them; what is no bag is refused."""
 
 import struct
+import tracemalloc
 from collections import Counter
 from itertools import chain, product
 from pathlib import Path
@@ -28,7 +29,15 @@ from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
 from rl_robot.bags import BagReader, TopicQos
 from rl_robot.bags.check import check
-from rl_robot.bags.mcap_records import MAGIC, DamageError, read_chunk, unpack, walk
+from rl_robot.bags.mcap_records import (
+    MAGIC,
+    Chunk,
+    DamageError,
+    read_chunk,
+    unpack,
+    unpack_beginning,
+    walk,
+)
 from rl_robot.bags.metadata import qos_of
 from rl_robot.errors import UserError
 
@@ -117,6 +126,18 @@ def test_two_channels_of_one_topic_are_one_topic(tmp_path: Path) -> None:
     assert series.raws == [m.raw for m in SAID if m.topic == "/joint_states"]
     assert series.log_ns == [m.log_ns for m in SAID if m.topic == "/joint_states"]
     assert check(path) == []
+
+
+def test_messages_outside_and_in_chunks(tmp_path: Path) -> None:
+    """No writer that we know does so, but the format lets it."""
+    outside = write_mcap(tmp_path / "outside.mcap", SAID[:40:2], use_chunking=False)
+    inside = write_mcap(tmp_path / "inside.mcap", [*SAID[1:40:2], *SAID[40:]])
+    path = tmp_path / "bag.mcap"
+    path.write_bytes(joined(inside, outside))
+    bag = BagReader(path)
+    assert [m.raw for m in bag.messages()] == [m.raw for m in SAID]
+    notes = bag.series(["note"])["note"].raws
+    assert notes == [m.raw for m in SAID if m.topic == "/note"]
 
 
 def joined(first: Path, second: Path) -> bytes:
@@ -280,6 +301,18 @@ def test_a_chunk_that_unpacks_to_more_than_it_says_is_not_unpacked(tmp_path: Pat
     hostile = memoryview(struct.pack("<BQ", Opcode.CHUNK, len(body)) + body)
     with pytest.raises(DamageError, match=f"unpacks to {1 << 26} bytes instead of {honest.size}"):
         unpack(read_chunk(hostile, next(walk(hostile, 0, len(hostile)))))
+
+
+def test_an_unfinished_chunk_is_unpacked_no_further_than_it_says() -> None:
+    bomb = zstandard.ZstdCompressor().compress(bytes(1 << 26))
+    chunk = Chunk(0, len(bomb), 0, 1, 5000, 0, "zstd", memoryview(bomb[:-4]))
+    tracemalloc.start()
+    try:
+        assert unpack_beginning(chunk) == bytes(5000)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 1 << 22
 
 
 LOOSE = {"use_chunking": False, "enable_crcs": False, "enable_data_crcs": False}
