@@ -187,8 +187,12 @@ def test_a_huge_count_allocates_nothing() -> None:
 
 
 def test_a_sequence_of_very_many_messages_is_no_structure_to_go_through() -> None:
-    raw = b"\0\1\0\0" + struct.pack("<I", 5000) + bytes(5000 * 64)
-    assert columns("tf2_msgs/msg/TFMessage", [raw]) == ([], [0])
+    def polygon(points: int) -> bytes:
+        return b"\0\1\0\0" + struct.pack("<I", points) + bytes(points * 12)
+
+    groups, misfits = columns("geometry_msgs/msg/Polygon", [polygon(4096), polygon(4097)])
+    assert misfits == [1]
+    assert groups[0].layout.counts == {"points": 4096}
 
 
 @settings(max_examples=20)
