@@ -3,6 +3,8 @@
 import struct
 import tracemalloc
 from collections import Counter
+from collections.abc import Iterator
+from copy import deepcopy
 from itertools import chain, product
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from foreign import (
     joint_state,
     mcap_options,
     said,
+    text,
     write_mcap,
     write_rosbag2,
 )
@@ -27,7 +30,7 @@ from mcap.opcode import Opcode
 from mcap.writer import CompressionType
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
-from rl_robot.bags import BagReader, TopicQos
+from rl_robot.bags import BagReader, TopicQos, compare_bags
 from rl_robot.bags.check import check
 from rl_robot.bags.mcap_records import (
     MAGIC,
@@ -226,6 +229,49 @@ def test_qos_by_names_and_by_numbers() -> None:
     by_names = "- {depth: 3, reliability: best_effort, durability: transient_local}"
     by_numbers = "- {depth: 3, reliability: 2, durability: 1}"
     assert qos_of(by_names) == qos_of(by_numbers) == TopicQos(3, False, True)
+
+
+def test_bags_are_compared_whatever_their_messages_are(tmp_path: Path) -> None:
+    def bag(name: str, *raws: bytes) -> Path:
+        types = ("my_msgs/msg/Mine", STRING)
+        mine = [Said(f"/{i}", types[i], START_NS, raw) for i, raw in enumerate(raws)]
+        return write_mcap(tmp_path / name, mine)
+
+    first = bag("first.mcap", b"\0\1\0\0mine", b"malformed")
+    assert compare_bags(first, bag("same.mcap", b"\0\1\0\0mine", b"malformed")) == []
+    others = compare_bags(first, bag("other.mcap", b"\0\1\0\0yours", text("fine")))
+    assert [line.split(" (")[0] for line in others] == [
+        "0: message 0 differs",
+        "1: message 0 differs",
+    ]
+
+
+def places(document: Any) -> Iterator[tuple[Any, Any]]:
+    """Every place in a YAML document: what holds it, and its key or index there."""
+    for key in document if isinstance(document, dict) else range(len(document)):
+        yield document, key
+        if isinstance(document[key], dict | list):
+            yield from places(document[key])
+
+
+@pytest.mark.parametrize("junk", [None, "x", -1, 2**70, [], {}, [3], {"a": 1}], ids=repr)
+def test_whatever_metadata_says_it_is_a_bag_or_refused(tmp_path: Path, junk: Any) -> None:
+    folder = write_rosbag2(tmp_path / "bag", said(3), custom={"run": "7"})
+    file = folder / "metadata.yaml"
+    whole = yaml.safe_load(file.read_text())
+    for at in range(len(list(places(whole)))):
+        changed = deepcopy(whole)
+        holder, key = list(places(changed))[at]
+        holder[key] = junk
+        file.write_text(yaml.safe_dump(changed))
+        refused = "is damaged"
+        try:
+            bag = BagReader(folder)
+            list(bag.messages()), bag.series(bag.types), bag.counts, bag.qos, bag.seconds
+        except UserError as error:
+            refused = str(error)
+        assert "is damaged" in refused or "of types" in refused
+        check(folder)
 
 
 # --- what is no bag ------------------------------------------------------------------------------
