@@ -250,6 +250,8 @@ class _Walk:
         start = self.at
         self._advance(size)
         self.layout._structure.append((start, self.at))
+        if size and self._raw[self.at - 1]:
+            raise ValueError("a text has no end")
         return self._raw[start : max(self.at - 1, start)].decode()
 
     def _align(self, size: int) -> None:

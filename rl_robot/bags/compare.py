@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from rl_robot.bags.messages import BagMessage, typestore
+from rl_robot.bags.messages import BagMessage, fits_type, typestore
 from rl_robot.bags.reader import BagReader
 
 
@@ -47,6 +47,11 @@ def _difference(first: list[BagMessage], second: list[BagMessage]) -> str | None
 
 
 def _canonical(message: BagMessage) -> bytes:
-    """The message written again: what lies between the fields on the wire is undefined."""
+    """The message written again: what lies between the fields on the wire is undefined.
+
+    As it is, where it is of no stock type, or not what its type says.
+    """
+    if message.type not in typestore().fielddefs or not fits_type(message.raw, message.type):
+        return message.raw
     decoded = typestore().deserialize_cdr(message.raw, message.type)
     return bytes(typestore().serialize_cdr(decoded, message.type))

@@ -73,10 +73,9 @@ class McapFile:
             raise DamageError("the checksum of its messages does not match")
         summary = read_summary(self._view, footer) or self._indexed()
         self._schemas, self._chunks = summary.schemas, summary.chunks
-        self._loose = not summary.chunks  # messages lie outside chunks
         self.channels = summary.channels
         self.statistics = summary.statistics
-        self.metadata = self._custom()
+        self.metadata, self._loose = self._outside_chunks()
 
     def type_of(self, channel: Channel) -> str:
         """Return the ROS type of a channel's messages; empty when the file does not say."""
@@ -110,7 +109,6 @@ class McapFile:
         """What may hold messages of these channels: each block, and its first log time."""
         if self._loose:
             yield 0, self._view[len(MAGIC) :]
-            return
         wanted = frozenset(channels)
         places = [place for place in self._chunks if not place.channels.isdisjoint(wanted)]
         for place in sorted(places, key=attrgetter("first_ns")):
@@ -154,15 +152,17 @@ class McapFile:
         statistics = Statistics(counts, min(times, default=0), max(times, default=0))
         return Summary(schemas, channels, chunks, statistics)
 
-    def _custom(self) -> dict[str, str]:
-        """What the episode says of itself: the last record of our name."""
+    def _outside_chunks(self) -> tuple[dict[str, str], bool]:
+        """What the episode says of itself (the last of our records), and if there are messages."""
         found: dict[str, str] = {}
+        loose = False
         for record in self._data_records():
+            loose |= record.opcode == Opcode.MESSAGE
             if record.opcode == Opcode.METADATA:
                 name, table = read_metadata(self._view, record)
                 if name == CUSTOM:
                     found = unsealed(table)
-        return found
+        return found, loose
 
     def _data_records(self) -> Iterator[Record]:
         for record in walk(self._view, len(MAGIC), len(self._view) - len(MAGIC)):

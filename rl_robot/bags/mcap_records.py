@@ -26,6 +26,7 @@ MESSAGE_RECORD = struct.Struct("<BQHIQQ")  # both at once
 FOOTER = struct.Struct("<BQQQI")  # opcode, length, summary start, summary offset start, CRC
 DATA_END = struct.Struct("<BQI")  # opcode, length, CRC
 
+_PIECE = 1 << 20  # bytes unpacked at a time
 MOST_CHUNK_BYTES = 1 << 30  # a chunk that says it unpacks to more is damaged, or hostile
 _OF_NO_CONCERN = (
     Opcode.FOOTER,
@@ -320,7 +321,7 @@ def unpack_beginning(chunk: Chunk) -> bytes:
     data = b""
     try:
         if chunk.compression == "zstd":
-            data = zstandard.ZstdDecompressor().decompressobj().decompress(chunk.data)
+            data = _beginning_of_zstd(chunk)
         elif chunk.compression == "lz4":
             data = lz4.frame.LZ4FrameDecompressor().decompress(chunk.data, max_length=chunk.size)
         elif chunk.compression == "":
@@ -328,6 +329,17 @@ def unpack_beginning(chunk: Chunk) -> bytes:
     except (zstandard.ZstdError, RuntimeError, EOFError, MemoryError):
         pass  # nothing of it, then
     return bytes(data[: chunk.size])
+
+
+def _beginning_of_zstd(chunk: Chunk) -> bytes:
+    """Unpack no further than the chunk says it goes: a few bytes can stand for very many."""
+    reader = zstandard.ZstdDecompressor().stream_reader(chunk.data)
+    parts = []
+    size = 0
+    while size < chunk.size and (part := reader.read(min(_PIECE, chunk.size - size))):
+        parts.append(part)
+        size += len(part)
+    return b"".join(parts)
 
 
 class _Fields:

@@ -97,9 +97,12 @@ class RosbagsStorage:
             self.metadata = {str(k): str(v) for k, v in _custom(reader).items()}
             self.span = (reader.start_time, reader.end_time - 1) if reader.message_count else (0, 0)
             self.topics = {
-                number: Topic(connection.topic, connection.msgtype, connection.msgcount)
+                # as its YAML says, which may say anything
+                number: Topic(str(connection.topic), str(connection.msgtype), connection.msgcount)
                 for number, connection in enumerate(reader.connections)
             }
+            if not all(isinstance(topic.messages, int) for topic in self.topics.values()):
+                raise ValueError("the messages of a topic are no number in its metadata")
 
     def messages(self, numbers: Collection[int]) -> Iterator[RawMessage]:
         """See `Storage`; messages have one time, and are numbered as they come."""

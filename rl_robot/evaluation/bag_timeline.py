@@ -80,7 +80,7 @@ def _draw_behind(axes: Axes, topics: list[TopicFacts], start_ns: int) -> None:
         axes.plot(times, topic.behind * 1e3, ".", markersize=3, label=topic.name)
     if shown:
         axes.set_yscale("symlog", linthresh=1.0)
-        axes.legend(fontsize=7, frameon=False, ncols=2, loc="upper right")
+        axes.legend(fontsize=7, frameon=False, ncols=2, loc="lower right")
     axes.set_ylabel("ms behind", color=MUTED)
     axes.set_ylim(bottom=0)
     axes.set_title(

@@ -43,7 +43,7 @@ def align(bag: Path | str | BagReader, bag_map: BagMap) -> list[AlignedEpisode]:
     """
     if not isinstance(bag, BagReader):
         bag = BagReader(bag)
-    bag_map = bag_map.relative()
+    bag_map = bag_map.relative(bag.namespace)
     absent = [topic for topic in bag_map.topics if not bag.counts.get(topic)]
     if absent:
         raise UserError(

@@ -35,6 +35,7 @@ from typing import Any
 
 import yaml
 
+from rl_robot.bags import relative_topic
 from rl_robot.errors import UserError
 from rl_robot.robots.section import Section
 
@@ -92,25 +93,20 @@ class BagMap:
         named = [source.topic for source in sources]
         return list(dict.fromkeys([*named, *([self.ticks] if self.ticks else [])]))
 
-    def relative(self) -> "BagMap":
-        """Return the map with topics named as `BagReader` names those of the root namespace."""
+    def relative(self, namespace: str = "/") -> "BagMap":
+        """Return the map with topics named as `BagReader` names those of a bag's namespace."""
 
-        def renamed(source: Source | None) -> Source | None:
-            return source and replace(source, topic=source.topic.lstrip("/"))
+        def renamed(source: Source) -> Source:
+            return replace(source, topic=relative_topic(source.topic, namespace))
 
-        action = renamed(self.action)
-        assert action is not None
         return replace(
             self,
-            observations={
-                name: replace(source, topic=source.topic.lstrip("/"))
-                for name, source in self.observations.items()
-            },
-            action=action,
-            ticks=self.ticks.lstrip("/"),
-            proposed=renamed(self.proposed),
-            reward=renamed(self.reward),
-            terminated=renamed(self.terminated),
+            observations={name: renamed(source) for name, source in self.observations.items()},
+            action=renamed(self.action),
+            ticks=relative_topic(self.ticks, namespace),
+            proposed=self.proposed and renamed(self.proposed),
+            reward=self.reward and renamed(self.reward),
+            terminated=self.terminated and renamed(self.terminated),
         )
 
 

@@ -96,6 +96,7 @@ def read_streams(source: Source, messages: Series, counts: Counter[str]) -> list
     - unstamped: with a stamp of 0, which takes the time of recording instead;
     - reordered: recorded after one that was captured later; put in their place;
     - late: a single one that would be more than a second back; left out;
+    - ahead: a single one stamped more than a second ahead of both its neighbours; left out;
     - duplicates: of one stamp; the one recorded last counts;
     - restarts: the clock went back by more than a second and stayed there: what follows is a
       stretch of its own.
@@ -300,7 +301,7 @@ def _stamps(group: Columns) -> Ints | None:
 
 
 def _stretches(stamps_ns: Ints, topic: str, counts: Counter[str]) -> list[Ints]:
-    """Split rows where the clock was restarted; leave out single ones that came far too late."""
+    """Split rows where the clock was restarted; leave out single ones stamped far from the rest."""
     rows = np.arange(len(stamps_ns))
     highest = np.maximum.accumulate(stamps_ns)
     back = stamps_ns < highest - RESTART_NS
@@ -314,6 +315,9 @@ def _stretches(stamps_ns: Ints, topic: str, counts: Counter[str]) -> list[Ints]:
         if is_back and not stays:
             counts[f"{topic}: late"] += 1
             continue
+        if _is_astray(stamps_ns[row : row + 2], newest):
+            counts[f"{topic}: ahead"] += 1
+            continue
         if is_back:
             counts[f"{topic}: restarts"] += 1
             stretches.append([])
@@ -321,6 +325,15 @@ def _stretches(stamps_ns: Ints, topic: str, counts: Counter[str]) -> list[Ints]:
         newest = max(newest, stamps_ns[row])
         stretches[-1].append(int(row))
     return [np.array(stretch, np.int64) for stretch in stretches]
+
+
+def _is_astray(pair: Ints, newest: int) -> bool:
+    """Whether the first of a pair is far ahead of the newest so far, where the second is not."""
+    return (
+        len(pair) == 2
+        and pair[0] > newest + RESTART_NS
+        and newest - RESTART_NS <= pair[1] < pair[0] - RESTART_NS
+    )
 
 
 def _in_order(stamps_ns: Ints, rows: Ints, topic: str, counts: Counter[str]) -> Ints:

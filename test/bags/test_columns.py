@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from rl_robot.bags import typestore
 from rl_robot.bags.columns import columns, find_layout
+from rl_robot.bags.messages import fits_type
 
 COMMON = (
     "builtin_interfaces/msg/Time",
@@ -143,6 +144,8 @@ def test_a_message_cut_short_is_a_misfit(message_type: str, data: st.DataObject)
 def test_any_bytes_are_a_message_or_a_misfit(message_type: str, body: bytes, head: bytes) -> None:
     groups, misfits = columns(message_type, [head + body])
     assert len(groups) + len(misfits) == 1
+    if fits_type(head + body, message_type):
+        assert groups
     for group in groups:
         assert head[1] in (0, 1)
         for path in group.layout.places:
@@ -160,6 +163,8 @@ def test_a_count_that_lies_is_found_out(data: st.DataObject, message_type: str) 
     raw[at : at + 4] = struct.pack(f"{order}I", lie)
     groups, misfits = columns(message_type, [bytes(raw)])
     assert len(groups) + len(misfits) == 1
+    if fits_type(bytes(raw), message_type):
+        assert groups
     for group in groups:
         assert all(place.end <= len(raw) for place in group.layout.places.values())
 
@@ -182,8 +187,12 @@ def test_a_huge_count_allocates_nothing() -> None:
 
 
 def test_a_sequence_of_very_many_messages_is_no_structure_to_go_through() -> None:
-    raw = b"\0\1\0\0" + struct.pack("<I", 5000) + bytes(5000 * 64)
-    assert columns("tf2_msgs/msg/TFMessage", [raw]) == ([], [0])
+    def polygon(points: int) -> bytes:
+        return b"\0\1\0\0" + struct.pack("<I", points) + bytes(points * 12)
+
+    groups, misfits = columns("geometry_msgs/msg/Polygon", [polygon(4096), polygon(4097)])
+    assert misfits == [1]
+    assert groups[0].layout.counts == {"points": 4096}
 
 
 @settings(max_examples=20)
@@ -216,6 +225,11 @@ def test_bytes_too_many_make_a_misfit() -> None:
     _, misfits = columns(STRING, [raw + bytes(surplus) for surplus in range(6)])
     assert sorted(misfits) == [4, 5]  # up to three fill up to words
     assert columns("std_msgs/msg/Bool", [raw]) == ([], [0])
+
+
+def test_a_text_ends_with_a_zero() -> None:
+    whole = to_wire(typestore().types[STRING](data="three"), STRING)
+    assert columns(STRING, [whole, whole[:-1] + b"x"])[1] == [1]
 
 
 def test_no_messages_have_no_columns() -> None:

@@ -1,12 +1,16 @@
 """Bags of other recorders are read as their own tools read them; what is no bag is refused."""
 
 import struct
+import tracemalloc
 from collections import Counter
+from collections.abc import Iterator
+from copy import deepcopy
 from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 import zstandard
 from foreign import (
     JOINT_STATE,
@@ -16,6 +20,7 @@ from foreign import (
     joint_state,
     mcap_options,
     said,
+    text,
     write_mcap,
     write_rosbag2,
 )
@@ -25,9 +30,17 @@ from mcap.opcode import Opcode
 from mcap.writer import CompressionType
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
-from rl_robot.bags import BagReader, TopicQos
+from rl_robot.bags import BagReader, TopicQos, compare_bags
 from rl_robot.bags.check import check
-from rl_robot.bags.mcap_records import MAGIC, DamageError, read_chunk, unpack, walk
+from rl_robot.bags.mcap_records import (
+    MAGIC,
+    Chunk,
+    DamageError,
+    read_chunk,
+    unpack,
+    unpack_beginning,
+    walk,
+)
 from rl_robot.bags.metadata import qos_of
 from rl_robot.errors import UserError
 
@@ -118,6 +131,18 @@ def test_two_channels_of_one_topic_are_one_topic(tmp_path: Path) -> None:
     assert check(path) == []
 
 
+def test_messages_outside_and_in_chunks(tmp_path: Path) -> None:
+    """No writer that we know does so, but the format lets it."""
+    outside = write_mcap(tmp_path / "outside.mcap", SAID[:40:2], use_chunking=False)
+    inside = write_mcap(tmp_path / "inside.mcap", [*SAID[1:40:2], *SAID[40:]])
+    path = tmp_path / "bag.mcap"
+    path.write_bytes(joined(inside, outside))
+    bag = BagReader(path)
+    assert [m.raw for m in bag.messages()] == [m.raw for m in SAID]
+    notes = bag.series(["note"])["note"].raws
+    assert notes == [m.raw for m in SAID if m.topic == "/note"]
+
+
 def joined(first: Path, second: Path) -> bytes:
     """Both files' messages in one, the second's channels and types with numbers of their own."""
     data = bytearray(first.read_bytes()[: first.read_bytes().index(b"\x0f\4\0\0\0\0\0\0\0")])
@@ -138,6 +163,31 @@ def the_end() -> bytes:
     """An end of data and a footer, of a file without an index."""
     data_end = struct.pack("<BQI", Opcode.DATA_END, 4, 0)
     return data_end + struct.pack("<BQQQI", Opcode.FOOTER, 20, 0, 0, 0) + MAGIC
+
+
+def test_a_bag_of_several_files(tmp_path: Path) -> None:
+    """As rosbag2 splits bags when they grow; a file may lack topics that another has."""
+    parts = [SAID[:30], [m for m in SAID[30:50] if m.topic == "/note"], SAID[50:]]
+    folder = tmp_path / "bag"
+    whole = write_rosbag2(folder, SAID, storage=StoragePlugin.MCAP)
+    document = yaml.safe_load((whole / "metadata.yaml").read_text())
+    next(whole.glob("*.mcap")).unlink()
+    names = [f"bag_{number}.mcap" for number in range(len(parts))]
+    for name, part in zip(names, parts, strict=True):
+        write_mcap(folder / name, part)
+    told = document["rosbag2_bagfile_information"]
+    kept = [message for part in parts for message in part]
+    told["relative_file_paths"], told["message_count"] = names, len(kept)
+    for topic in told["topics_with_message_count"]:
+        of_topic = [m for m in kept if m.topic == topic["topic_metadata"]["name"]]
+        topic["message_count"] = len(of_topic)
+        topic["topic_metadata"]["type_description_hash"] = ""
+    (folder / "metadata.yaml").write_text(yaml.safe_dump(document))
+    require_read(folder, kept)
+    assert check(folder) == []
+    (folder / "bag_1.mcap").unlink()
+    with pytest.raises(UserError, match=r"bag is damaged .*missing.*bag_1\.mcap.*leave it out"):
+        BagReader(folder)
 
 
 def test_a_topic_of_two_types_is_named_when_it_is_asked_for(tmp_path: Path) -> None:
@@ -179,6 +229,49 @@ def test_qos_by_names_and_by_numbers() -> None:
     by_names = "- {depth: 3, reliability: best_effort, durability: transient_local}"
     by_numbers = "- {depth: 3, reliability: 2, durability: 1}"
     assert qos_of(by_names) == qos_of(by_numbers) == TopicQos(3, False, True)
+
+
+def test_bags_are_compared_whatever_their_messages_are(tmp_path: Path) -> None:
+    def bag(name: str, *raws: bytes) -> Path:
+        types = ("my_msgs/msg/Mine", STRING)
+        mine = [Said(f"/{i}", types[i], START_NS, raw) for i, raw in enumerate(raws)]
+        return write_mcap(tmp_path / name, mine)
+
+    first = bag("first.mcap", b"\0\1\0\0mine", b"malformed")
+    assert compare_bags(first, bag("same.mcap", b"\0\1\0\0mine", b"malformed")) == []
+    others = compare_bags(first, bag("other.mcap", b"\0\1\0\0yours", text("fine")))
+    assert [line.split(" (")[0] for line in others] == [
+        "0: message 0 differs",
+        "1: message 0 differs",
+    ]
+
+
+def places(document: Any) -> Iterator[tuple[Any, Any]]:
+    """Every place in a YAML document: what holds it, and its key or index there."""
+    for key in document if isinstance(document, dict) else range(len(document)):
+        yield document, key
+        if isinstance(document[key], dict | list):
+            yield from places(document[key])
+
+
+@pytest.mark.parametrize("junk", [None, "x", -1, 2**70, [], {}, [3], {"a": 1}], ids=repr)
+def test_whatever_metadata_says_it_is_a_bag_or_refused(tmp_path: Path, junk: Any) -> None:
+    folder = write_rosbag2(tmp_path / "bag", said(3), custom={"run": "7"})
+    file = folder / "metadata.yaml"
+    whole = yaml.safe_load(file.read_text())
+    for at in range(len(list(places(whole)))):
+        changed = deepcopy(whole)
+        holder, key = list(places(changed))[at]
+        holder[key] = junk
+        file.write_text(yaml.safe_dump(changed))
+        refused = "is damaged"
+        try:
+            bag = BagReader(folder)
+            list(bag.messages()), bag.series(bag.types), bag.counts, bag.qos, bag.seconds
+        except UserError as error:
+            refused = str(error)
+        assert "is damaged" in refused or "of types" in refused
+        check(folder)
 
 
 # --- what is no bag ------------------------------------------------------------------------------
@@ -254,6 +347,18 @@ def test_a_chunk_that_unpacks_to_more_than_it_says_is_not_unpacked(tmp_path: Pat
     hostile = memoryview(struct.pack("<BQ", Opcode.CHUNK, len(body)) + body)
     with pytest.raises(DamageError, match=f"unpacks to {1 << 26} bytes instead of {honest.size}"):
         unpack(read_chunk(hostile, next(walk(hostile, 0, len(hostile)))))
+
+
+def test_an_unfinished_chunk_is_unpacked_no_further_than_it_says() -> None:
+    bomb = zstandard.ZstdCompressor().compress(bytes(1 << 26))
+    chunk = Chunk(0, len(bomb), 0, 1, 5000, 0, "zstd", memoryview(bomb[:-4]))
+    tracemalloc.start()
+    try:
+        assert unpack_beginning(chunk) == bytes(5000)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 1 << 22
 
 
 LOOSE = {"use_chunking": False, "enable_crcs": False, "enable_data_crcs": False}

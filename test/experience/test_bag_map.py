@@ -89,6 +89,9 @@ def test_names_as_the_reader_of_bags_gives_them(tmp_path: Path) -> None:
     ]
     assert found.observations["front"].offset_ns == -30_000_000
     assert found.relative() == found
+    assert found.relative("/left") == found
+    left = LEAST.replace("joint_states", "/left/joint_states").replace("command", "/clock")
+    assert load(tmp_path, left).relative("/left").topics == ["joint_states", "/clock"]
     ticks = load(tmp_path, LEAST + "ticks: {topic: /camera}").relative()
     assert ticks.ticks == "camera"
     assert ticks.reward is None

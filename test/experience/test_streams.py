@@ -76,6 +76,20 @@ def test_a_single_late_message_is_left_out() -> None:
     assert counts == {"late": 1}
 
 
+def test_a_single_message_stamped_far_ahead_is_left_out() -> None:
+    """A damaged stamp is no clock that was set ahead, or the rest would be after a restart."""
+    ahead = START + 3 * RESTART_NS
+    [stream], counts = stamped([START, START + 1, ahead, START + 2, START + 3])
+    assert stream.stamps_ns.tolist() == [START, START + 1, START + 2, START + 3]
+    assert counts == {"ahead": 1}
+    [stream], counts = stamped([START, START + 1, ahead, ahead + 1])
+    assert len(stream.stamps_ns) == 4
+    assert counts == {}
+    streams, counts = stamped([START, START + 1, ahead, 5, 6])
+    assert [len(stream.stamps_ns) for stream in streams] == [3, 2]
+    assert counts == {"restarts": 1}
+
+
 def test_a_second_back_is_reordering_and_more_is_not() -> None:
     [stream], counts = stamped([START, START - RESTART_NS, START - RESTART_NS, START + 1])
     assert len(stream.stamps_ns) == 3
@@ -83,13 +97,13 @@ def test_a_second_back_is_reordering_and_more_is_not() -> None:
 
 
 def test_a_clock_that_restarts_begins_another_stretch() -> None:
-    streams, counts = stamped([START, START + 1, 5, 7, 6, START + 9, 1, 2])
+    streams, counts = stamped([START, START + 1, 5, 7, 6, START + 8, START + 9, 1, 2])
     assert [s.stamps_ns.tolist() for s in streams] == [
         [START, START + 1],
-        [5, 6, 7, START + 9],
+        [5, 6, 7, START + 8, START + 9],
         [1, 2],
     ]
-    assert [s.values[:, 0].tolist() for s in streams] == [[0, 1], [2, 4, 3, 5], [6, 7]]
+    assert [s.values[:, 0].tolist() for s in streams] == [[0, 1], [2, 4, 3, 5, 6], [7, 8]]
     assert counts == {"restarts": 2, "reordered": 1}
 
 
@@ -101,7 +115,8 @@ def test_a_clock_that_restarts_begins_another_stretch() -> None:
 def test_every_message_is_in_a_stretch_or_counted(stamps: list[int]) -> None:
     streams, counts = stamped(stamps)
     kept = sum(len(stream.stamps_ns) for stream in streams)
-    assert kept + counts.get("late", 0) + counts.get("duplicates", 0) == len(stamps)
+    left_out = sum(counts.get(kind, 0) for kind in ("late", "ahead", "duplicates"))
+    assert kept + left_out == len(stamps)
     assert len(streams) == counts.get("restarts", 0) + 1
     assert all((np.diff(stream.stamps_ns) > 0).all() for stream in streams)
 
