@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import chain
@@ -155,20 +156,34 @@ def _relabel(options: argparse.Namespace) -> int:
     task = load_task(options.task)
     bags = find_bags(options.targets)
     out = Path(options.out)
+    targets = [out / (path.stem if path.is_file() else path.name) for path in bags]
+    for target in targets:
+        if target.exists() or targets.count(target) > 1:
+            raise UserError(f"{target} would be written over: name another folder with --out")
     makers: dict[str, Relabeller] = {}
-    before: dict[str, int] = {}
-    after: dict[str, int] = {}
-    for path in _with_progress(bags, "judged"):
-        bag = BagReader(path)
-        robot = options.robot or bag.episode.robot
-        if robot not in makers:
-            makers[robot] = Relabeller(task, load_robot(robot))
-        name = path.stem if path.is_file() else path.name
-        new = BagReader(makers[robot].relabel(bag, out / name)).episode.outcome
-        before[bag.episode.outcome] = before.get(bag.episode.outcome, 0) + 1
-        after[new] = after.get(new, 0) + 1
-    print(f"{len(bags)} bags in {out}: {_counted(before)}; now {_counted(after)}")
-    return 0
+    before: Counter[str] = Counter()
+    after: Counter[str] = Counter()
+    problems = []
+    for path, target in zip(_with_progress(bags, "judged"), targets, strict=True):
+        try:
+            bag = BagReader(path)
+            robot = options.robot or bag.episode.robot
+            if robot not in makers:
+                makers[robot] = Relabeller(task, load_robot(robot))
+            new = BagReader(makers[robot].relabel(bag, target)).episode.outcome
+        except UserError as error:
+            if len(bags) == 1:
+                raise
+            problems.append(f"left out: {error}")
+            continue
+        before[bag.episode.outcome] += 1
+        after[new] += 1
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if not after:
+        return UNSOUND
+    print(f"{after.total()} bags in {out}: {_counted(before)}; now {_counted(after)}")
+    return UNSOUND if problems else 0
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -295,7 +310,7 @@ def _with_progress(bags: Sequence[Path], what: str) -> Iterator[Path]:
                 line.write(f"{what} {index + 1} of {len(bags)} bags")
 
 
-def _counted(counts: dict[str, int]) -> str:
+def _counted(counts: Counter[str]) -> str:
     return ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
 
 

@@ -293,7 +293,7 @@ def test_relabel_refuses_in_one_line(
     assert "no_such_module" in line(reached, "--task", "no_such_module:Task")
     assert not out.exists() or not list(out.iterdir())
     assert bag_command("relabel", reached, "--task", "reach", "--out", out).status == 0
-    assert "exists already" in line(reached, "--task", "reach")
+    assert "would be written over" in line(reached, "--task", "reach")
 
 
 # --- mistyped ------------------------------------------------------------------------------------

@@ -110,7 +110,7 @@ def decompress(raw: bytes) -> bytes:
     """
     message = _decoded(raw, COMPRESSED_IMAGE)
     encoding = _encoding(message.format)
-    pixels = _read_picture(bytes(message.data), _FLAGS[encoding])
+    pixels = decode_picture(bytes(message.data), _FLAGS[encoding])
     height, width = pixels.shape[:2]
     if not encoding:
         encoding = "mono8" if pixels.ndim == 2 else "bgr8"
@@ -160,8 +160,10 @@ def _make(message_type: str, **fields: Any) -> Any:
     return typestore().types[message_type](**fields)
 
 
-def _read_picture(data: bytes, flags: int) -> Any:
-    """Pixels (H, W) or (H, W, 3), uint8, blue first.
+def decode_picture(data: bytes, flags: int) -> Any:
+    """Pixels (H, W) or (H, W, 3), uint8, blue first, of a PNG or JPEG; ``flags`` are OpenCV's.
+
+    Its size is known before it is decoded, so a small file can't ask for gigabytes.
 
     Raises:
         ValueError: the data are no PNG or JPEG of such pixels, damaged, or too many pixels.

@@ -10,7 +10,8 @@ What has to be done to the data is counted, by topic and kind (`streams.read_str
 - ticks left out: before everything was there for the first time, or after the last observation;
 - gaps: two neighbouring ticks that are no step, because they are not one period apart, or because
   an observation at one of them was older than its ``max_age``, or no action holds;
-- held: steps in which no new action was said.
+- held: steps in which no new action was said;
+- stretches left out: what follows restarts of the clock that not all topics saw.
 """
 
 from collections import Counter
@@ -54,9 +55,11 @@ def align(bag: Path | str | BagReader, bag_map: BagMap) -> list[AlignedEpisode]:
     counts: Counter[str] = Counter()
     try:
         streams = _streams(bag_map, messages, counts)
+        together = min(map(len, streams.values()))
+        counts["stretches left out"] += max(map(len, streams.values())) - together
         found = [
             _episode({name: stretches[i] for name, stretches in streams.items()}, bag_map, counts)
-            for i in range(min(map(len, streams.values())))
+            for i in range(together)
         ]
     except (ValueError, UserError) as error:
         raise UserError(f"{bag.path}: {error}") from None

@@ -8,10 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from rl_robot.bags.columns import Columns, columns
+from rl_robot.bags.pictures import COMPRESSED_IMAGE, IMAGE, decode_picture
 
-IMAGE = "sensor_msgs/msg/Image"
-COMPRESSED = "sensor_msgs/msg/CompressedImage"
-PICTURES = (IMAGE, COMPRESSED)
+PICTURES = (IMAGE, COMPRESSED_IMAGE)
 
 _AT_ONCE = 128  # messages; more would only need memory that is not at hand yet
 
@@ -44,17 +43,18 @@ def read_pictures(message_type: str, raws: Sequence[bytes], size: tuple[int, int
     pictures = np.empty((len(raws), height, width, 3), np.uint8)
     try:
         for start in range(0, len(raws), _AT_ONCE):
-            _read(message_type, raws[start : start + _AT_ONCE], pictures[start : start + _AT_ONCE])
+            part = slice(start, start + _AT_ONCE)
+            _read(message_type, raws[part], pictures[part], start)
     except cv2.error as error:
         raise ValueError(f"a picture can't be read: {' '.join(str(error).split())}") from None
     return pictures
 
 
-def _read(message_type: str, raws: Sequence[bytes], pictures: Pictures) -> None:
-    """Read pictures into an array (n, H, W, 3)."""
+def _read(message_type: str, raws: Sequence[bytes], pictures: Pictures, first: int) -> None:
+    """Read pictures, of which the ``first`` has this number, into an array (n, H, W, 3)."""
     groups, misfits = columns(message_type, raws)
     if misfits:
-        raise ValueError(f"message {misfits[0]} is not a {message_type}")
+        raise ValueError(f"message {first + misfits[0]} is not a {message_type}")
     read = _read_raw if message_type == IMAGE else _read_compressed
     _, height, width, _ = pictures.shape
     for group in groups:
@@ -96,10 +96,7 @@ def _pixels(rows: Pictures, shape: Any, channels: int) -> Any:
 
 
 def _read_compressed(group: Columns) -> list[Any]:
-    pictures = []
-    for data in group.numbers("data"):
-        found = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
-        if found is None:
-            raise ValueError("a compressed picture can't be unpacked")
-        pictures.append(cv2.cvtColor(found, cv2.COLOR_BGR2RGB))
-    return pictures
+    return [
+        cv2.cvtColor(decode_picture(data.tobytes(), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        for data in group.numbers("data")
+    ]
