@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from rl_robot.environments.robot_env import RobotEnv
 from rl_robot.environments.rollout import EpisodeResult, run_episode
+from rl_robot.experience.sources import DEMONSTRATION, ONLINE, Source
 from rl_robot.experience.transitions import EpisodeTransitions
 from rl_robot.learners import Learner, Metrics, new_replay, sample
 from rl_robot.policies import Policy
@@ -60,7 +61,7 @@ class Training:
         self._next_start = len(demonstrations)
         self._owed = 0.0
         for episode in demonstrations:
-            self.replay.add(episode, demonstration=True)
+            self._add(DEMONSTRATION, episode)
 
     def update(self, count: int) -> None:
         """Make ``count`` updates on what there is."""
@@ -78,7 +79,7 @@ class Training:
             result = run_episode(
                 self.env, policy, "train", self._next_start, seed=seed, explore=True
             )
-            self.replay.add(result.transitions, demonstration=False)
+            self._add(ONLINE, result.transitions)
             results.append(result)
             self._next_start += 1
             self.steps += result.steps
@@ -86,3 +87,6 @@ class Training:
             self.update(int(self._owed))
             self._owed -= int(self._owed)
         return results
+
+    def _add(self, kind: str, episode: EpisodeTransitions) -> None:
+        self.replay.store.add(Source(kind, self.env.robot.name, self.env.task.name), episode)
