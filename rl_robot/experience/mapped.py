@@ -28,14 +28,11 @@ class RowFile:
     (MADV_DONTNEED) another 0.4 ms, where reading took 0.4 ms in all.
     """
 
-    def __init__(
-        self, descriptor: int, slots: int, dtype: np.dtype[Any], mapped_bytes: int = MAPPED_BYTES
-    ) -> None:
+    def __init__(self, descriptor: int, slots: int, dtype: np.dtype[Any]) -> None:
         """Use an open file of ``slots`` rows of ``dtype``; its size is the caller's to check."""
         self._descriptor = descriptor
         self._slots = slots
         self._size = dtype.itemsize
-        self._mapped_bytes = mapped_bytes
         self._mapped: Array | None = None
         self._raw = np.dtype((np.void, self._size))  # copied whole, not field by field
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
@@ -87,7 +84,7 @@ class RowFile:
         return begin + os.pread(self._descriptor, size - len(begin), 0)
 
     def _view(self, used: int) -> Array | None:
-        if min(used, self._slots) * self._size > self._mapped_bytes:
+        if min(used, self._slots) * self._size > MAPPED_BYTES:
             self._mapped = None  # unmapped with it: its pages are given back
             return None
         if self._mapped is None:

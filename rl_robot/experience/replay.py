@@ -79,9 +79,11 @@ class Replay:
         """Return ``size`` transitions, drawn uniformly within each pattern of ``mixture``.
 
         Raises:
-            ValueError: there are no transitions yet.
+            ValueError: there are no transitions yet, or none are asked for.
             UserError: no source with transitions is in the mixture, or the store is damaged.
         """
+        if size < 1:
+            raise ValueError(f"{size} transitions are asked for: expected 1 or more")
         self.store.refresh()
         states = {source: ring.state() for source, ring in sorted(self.store.rings.items())}
         filled = tuple(source for source, state in states.items() if state.steps)
@@ -169,7 +171,7 @@ class Replay:
         past = np.arange(1 - max(self._assembly.back, 1), 1)
         following = np.minimum(positions + self._assembly.n_step, last)
         places = np.stack([positions, following], axis=1)[:, :, None] + past
-        places = np.maximum(places, first[:, None, None]).reshape(len(positions), -1)
+        places = np.maximum(places, first[:, None, None]).reshape(-1, 2 * len(past))
         return {name: one.ring.pictures(name, places, one.state) for name in self._names}
 
 
