@@ -3,9 +3,9 @@
 A row's neighbours come with it, as a window: K rows before it and n after.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +55,18 @@ class Batch(NamedTuple):
     next_pictures: Mapping[str, torch.Tensor] = {}
     proposed: torch.Tensor | None = None
 
+    def split(self, size: int) -> list["Batch"]:
+        """Return this as batches of ``size``, without copies."""
+        begins = range(0, len(self.observations), size)
+        return [Batch(*(_part(v, slice(at, at + size)) for v in self)) for at in begins]
+
+
+def _part(values: Any, own: slice) -> Any:
+    """Return part of a field of a batch."""
+    if isinstance(values, torch.Tensor):
+        return values[own]
+    return None if values is None else {name: these[own] for name, these in values.items()}
+
 
 @dataclass(frozen=True)
 class Found:
@@ -63,30 +75,44 @@ class Found:
     Attributes:
         windows: (M, K + 1 + n, W), rows as `Ring.windows` gives them.
         rows: (B,), which of the M are meant.
+        numbers: (B,), of what they were drawn for, in ascending order.
         demonstrated: (B,), bool.
         pictures: (B, 2 K, H, W, C) by name: up to each row, and up to its next; K is 1 at least.
     """
 
     windows: Floats
     rows: npt.NDArray[np.int64]
+    numbers: npt.NDArray[np.int64]
     demonstrated: npt.NDArray[np.bool_]
     pictures: Mapping[str, npt.NDArray[np.uint8]]
 
+    def only(self, kept: Array) -> "Found":
+        """Return those of the B that ``kept`` says, by bools or in this order."""
+        return Found(
+            self.windows,
+            self.rows[kept],
+            self.numbers[kept],
+            self.demonstrated[kept],
+            {name: these[kept] for name, these in self.pictures.items()},
+        )
+
     @classmethod
-    def join(cls, parts: list["Found"]) -> "Found":
+    def join(cls, parts: Sequence["Found"]) -> "Found":
         """Return all of ``parts`` as one."""
         if len(parts) == 1:
             return parts[0]
-        rows = sum(len(part.rows) for part in parts)
-        return cls(
+        numbers = np.concatenate([part.numbers for part in parts])
+        joined = cls(
             np.concatenate([part.windows[part.rows] for part in parts]),
-            np.arange(rows),
+            np.arange(len(numbers)),
+            numbers,
             np.concatenate([part.demonstrated for part in parts]),
             {
                 name: np.concatenate([part.pictures[name] for part in parts])
                 for name in parts[0].pictures
             },
         )
+        return joined.only(np.argsort(numbers, kind="stable"))
 
 
 class Assembly:

@@ -5,6 +5,7 @@ import struct
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
@@ -46,7 +47,7 @@ class Layout:
         if len(self.pictures) > _MOST_PICTURES or any(len(p) != 3 for p in self.pictures.values()):
             raise UserError(f"a replay holds up to {_MOST_PICTURES} pictures of shape (H, W, C)")
 
-    @property
+    @cached_property
     def row(self) -> np.dtype[Any]:
         """A row: one observation, and, unless it is the last of its stretch, the step from it.
 
@@ -76,6 +77,11 @@ class Layout:
         assert fields is not None
         kind, offset = fields[name][:2]
         return slice(offset // 4, (offset + kind.itemsize) // 4)
+
+    @cached_property
+    def row_floats(self) -> int:
+        """W, the size of a row that is seen as float32."""
+        return self.row.itemsize // 4
 
     @property
     def row_bytes(self) -> int:
@@ -155,19 +161,18 @@ class Ring:
         """Return what is committed."""
         return self._page.read()
 
-    def windows(self, starts: Positions, count: int, state: RingState) -> Array:
-        """Return ``count`` rows from each of the positions ``starts``.
+    def windows(self, starts: Positions, state: RingState, out: npt.NDArray[np.float32]) -> None:
+        """Copy rows from each of the positions ``starts`` on to ``out`` (B, count, W), contiguous.
 
-        Returns:
-            (B, count, W) float32: `Layout.column` and `links` say what is where.
+        `Layout.column` and `links` say what is where in a row.
         """
-        raw = self._rows.gather(starts, count, state.head)
-        return raw.view(np.float32).reshape(len(starts), count, -1)
+        self._rows.gather(starts, state.head, out)
 
-    def pictures(self, name: str, positions: Positions, state: RingState) -> npt.NDArray[np.uint8]:
-        """Return the pictures of this name at ``positions`` (B, K), as (B, K, H, W, C)."""
-        raw = self._pictures[name].gather(positions.reshape(-1), 1, state.head)
-        return raw.view(np.uint8).reshape(*positions.shape, *self._layout.pictures[name])
+    def pictures(
+        self, name: str, positions: Positions, state: RingState, out: npt.NDArray[np.uint8]
+    ) -> None:
+        """Copy the pictures of this name at ``positions`` (B, K) to ``out`` (B, K, H, W, C)."""
+        self._pictures[name].gather(positions.reshape(-1), state.head, out)
 
     def append(self, stretches: Sequence[EpisodeTransitions]) -> None:
         """Add an episode, given as its contiguous stretches; the oldest make room for it.

@@ -101,6 +101,7 @@ class Mixture:
         return cls(tuple((pattern, float(weight)) for pattern, weight in weights.items()))
 
     @classmethod
+    @lru_cache(maxsize=16)
     def demonstrated(cls, fraction: float) -> "Mixture":
         """Return the mixture with this part of demonstrations, the rest of any experience."""
         return cls(

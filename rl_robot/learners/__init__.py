@@ -12,6 +12,7 @@ from rl_robot.learners.learner import (
     layout_of,
     new_replay,
     sample,
+    samples,
 )
 from rl_robot.learners.sac import Sac, SacConfig
 from rl_robot.robots.description import Robot
@@ -29,6 +30,7 @@ __all__ = [
     "make_learner",
     "new_replay",
     "sample",
+    "samples",
 ]
 
 Config = TypeVar("Config", bound=LearnerConfig)

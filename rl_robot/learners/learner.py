@@ -108,9 +108,20 @@ def sample(config: LearnerConfig, replay: Replay) -> Batch:
     Raises:
         UserError: its mixture makes no sense, or matches nothing.
     """
+    return samples(config, replay, 1)[0]
+
+
+def samples(config: LearnerConfig, replay: Replay, updates: int) -> list[Batch]:
+    """Return the batches for a few updates, which takes less time than one by one.
+
+    Raises:
+        UserError: the mixture makes no sense, or matches nothing.
+    """
     if config.mixture:
-        return replay.sample(config.batch_size, Mixture.of(config.mixture))
-    return replay.sample(config.batch_size, Mixture.demonstrated(config.demonstration_fraction))
+        mixture = Mixture.of(config.mixture)
+    else:
+        mixture = Mixture.demonstrated(config.demonstration_fraction)
+    return replay.samples(config.batch_size, updates, mixture)
 
 
 def seeded(seed: int, make: Callable[[], Module]) -> Module:

@@ -35,7 +35,7 @@ from rl_robot.learners import (
     layout_of,
     make_learner,
     new_replay,
-    sample,
+    samples,
 )
 from rl_robot.learners.bc import Imitation
 from rl_robot.policies.network import NetworkPolicy
@@ -376,8 +376,8 @@ class Trainer:
 
     def _update(self, count: int) -> None:
         began = time.perf_counter()
-        for _ in range(count):
-            metrics = self._learner.update(sample(self._learner.config, self._replay))
+        for batch in samples(self._learner.config, self._replay, count):
+            metrics = self._learner.update(batch)
             self.updates += 1
             self._note(self._name, self.updates, metrics)
             if self.stage == EXPLORING and self.updates % self.plan.publish_every == 0:

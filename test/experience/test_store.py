@@ -273,13 +273,15 @@ def test_a_full_disk_is_said_and_nothing_is_lost(tmp_path, monkeypatch):
 def test_two_readers_see_what_is_committed_while_a_writer_overwrites_it(context, tmp_path):
     ReplayStore.write(tmp_path, LAYOUT, 60).close()
     stop = context.Event()
-    written = context.Value("i", 0)
+    written = context.Value("i", 0, lock=False)
     writer = context.Process(
         daemon=True, target=replays.write_on, args=(tmp_path, 0, 60, written, stop)
     )
     writer.start()
     until(lambda: written.value > 0, writer)
-    counts = [(context.Value("i", 0), context.Value("i", 0)) for _ in range(2)]
+    counts = [
+        (context.Value("i", 0, lock=False), context.Value("i", 0, lock=False)) for _ in range(2)
+    ]
     readers = [
         context.Process(daemon=True, target=replays.read_on, args=(tmp_path, seed, stop, *own))
         for seed, own in enumerate(counts)
@@ -297,7 +299,8 @@ def test_two_readers_see_what_is_committed_while_a_writer_overwrites_it(context,
 @pytest.mark.parametrize("seed", [0, 1])
 def test_killed_at_any_moment_it_opens_to_the_last_committed_episode(context, tmp_path, seed):
     chance = random.Random(seed)
-    written = context.Value("i", 0)
+    # Without a lock, which a killed process would keep.
+    written = context.Value("i", 0, lock=False)
     for _ in range(4):
         before = written.value
         process = context.Process(

@@ -223,7 +223,7 @@ def test_killed_at_any_moment_it_comes_to_the_same_and_leaves_nothing_half_writt
     filled(tmp_path, bags)
     kills = 0
     while True:
-        slices = context.Value("i", 0)
+        slices = context.Value("i", 0, lock=False)
         process = context.Process(target=train, args=(tmp_path, PLAN, slices))
         process.start()
         until = moments.randint(1, 12)
