@@ -144,7 +144,8 @@ class StatePage:
         access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
         self._mapping = mmap.mmap(descriptor, self.SIZE, access=access)
         self._words = memoryview(self._mapping).cast("Q")
-        if self._words[0] != self._MAGIC or self._checksum(self.read()) != self._stored_checksum():
+        state, checksum = self._newest()
+        if self._words[0] != self._MAGIC or self._checksum(state) != checksum:
             raise UserError(f"{where}: what it says is committed is damaged")
 
     @classmethod
@@ -157,12 +158,7 @@ class StatePage:
 
     def read(self) -> RingState:
         """Return the newest state."""
-        while True:
-            counter = self._words[1]
-            begin = self._SLOTS[counter & 1]
-            fields = self._words[begin : begin + self._FIELDS].tolist()
-            if self._words[1] == counter:
-                return RingState(*fields)
+        return self._newest()[0]
 
     def write(self, state: RingState) -> None:
         """Replace the state."""
@@ -176,8 +172,14 @@ class StatePage:
         """Have the state reach the disk."""
         self._mapping.flush()
 
-    def _stored_checksum(self) -> int:
-        return self._words[self._SLOTS[self._words[1] & 1] + self._FIELDS]
+    def _newest(self) -> tuple[RingState, int]:
+        """Return the newest state and the checksum that was written with it."""
+        while True:
+            counter = self._words[1]
+            begin = self._SLOTS[counter & 1]
+            *fields, checksum = self._words[begin : begin + self._FIELDS + 1].tolist()
+            if self._words[1] == counter:
+                return RingState(*fields), checksum
 
     @classmethod
     def _checksum(cls, state: RingState) -> int:

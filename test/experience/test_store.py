@@ -6,6 +6,7 @@ import random
 import time
 from itertools import accumulate
 
+import numpy as np
 import pytest
 import replays
 import torch
@@ -40,11 +41,18 @@ def filled(folder, numbers, source=OWN):
 
 
 def numbers(store, seed=0):
-    """The numbers of the episodes that are sampled."""
+    """The numbers of the episodes that it holds; what is sampled of them is whole."""
     sampler = Replay(store, discount=1.0, seed=seed, pictures=["camera"])
-    batch = sampler.sample(1000, ALL)
+    batch = sampler.sample(500, ALL)
     require_consistent(batch)
-    return set(batch.observations[:, 0].int().tolist())
+    held = set()
+    for ring in store.rings.values():
+        state = ring.state()
+        rows = np.empty((state.head - state.tail, 1, LAYOUT.row_floats), np.float32)
+        ring.windows(np.arange(state.tail, state.head), state, rows)
+        held |= set(rows[:, 0, LAYOUT.column("observation")][:, 0].astype(int).tolist())
+    assert set(batch.observations[:, 0].int().tolist()) <= held
+    return held
 
 
 def test_what_was_written_is_there_when_it_is_opened_again(tmp_path):
