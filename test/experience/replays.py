@@ -50,7 +50,7 @@ def pictures(number: Any, tick: Any) -> np.ndarray:
     )
 
 
-def require_consistent(batch: Batch, lengths: dict[int, int] | None = None) -> None:
+def require_consistent(batch: Batch) -> None:
     """Every row of a batch (n steps, no gaps, no terminals) is of one episode, whole."""
     seen, after = batch.observations.numpy(), batch.next_observations.numpy()
     number, tick = seen[:, 0].astype(int), seen[:, 1].astype(int)

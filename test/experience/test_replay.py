@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from replays import ALL, LAYOUT, OWN, PICTURE, SHOWN, A, D, episode, pictures
+from replays import ALL, LAYOUT, OWN, PICTURE, SHOWN, A, D, episode, pictures, require_consistent
 
 from rl_robot.errors import UserError
 from rl_robot.experience import mapped
@@ -201,6 +201,32 @@ def test_samples_repeat_from_a_kept_generator_state():
     for again in (memory.sample(32, HALF), same.sample(32, HALF)):
         assert torch.equal(again.observations, first.observations)
         assert torch.equal(again.returns, first.returns)
+
+
+@pytest.mark.parametrize("mapped_bytes", [0, mapped.MAPPED_BYTES])
+def test_batches_drawn_together_are_each_as_one_drawn_by_itself(monkeypatch, mapped_bytes):
+    monkeypatch.setattr(mapped, "MAPPED_BYTES", mapped_bytes)
+    crane = Source("online", "crane", "reach")
+    memory = replay(
+        *((SHOWN, episode(3, number)) for number in range(20)),
+        *((OWN, episode(1, number)) for number in range(20, 60)),
+        (crane, episode(40, 60)),
+        discount=1.0,
+        history=2,
+        pictures=["camera"],
+    )
+    batches = memory.samples(30, 200, Mixture.demonstrated(0.4))
+    for batch in batches:
+        assert batch.observation_history.shape == (30, 2, D)
+        assert torch.equal(batch.demonstration, torch.arange(30) < 12)
+        assert torch.equal(batch.demonstration, batch.observations[:, 0] < 20)
+        require_consistent(batch)
+    # Of 18 that are not demonstrated, half is of either robot on average, in the first as the last.
+    from_crane = torch.stack([(b.observations[:, 0] == 60).sum() for b in batches]).float()
+    for part in (from_crane[:100], from_crane[100:]):
+        assert abs(float(part.mean()) - 9) < 6 * 2.1 / 10  # of a binomial, and its mean of 100
+    one = torch.stack([batch.observations[0] for batch in batches])
+    assert len(torch.unique(one, dim=0)) > 30
 
 
 def test_an_episode_that_does_not_fit_is_refused_whole():
