@@ -62,14 +62,15 @@ class RowFile:
             return
         rows = out.reshape(len(starts), -1).view(self._raw)
         count = rows.shape[1]
+        slots = starts % self._slots
         view = self._view(used)
         if view is not None:
-            np.take(view, starts[:, None] + np.arange(count), out=rows, mode="wrap")
+            np.take(view, slots[:, None] + np.arange(count), out=rows, mode="wrap")
             return
         stretch = count * self._size
         parts = memoryview(rows.view(np.uint8).data).cast("B")
         begins = range(0, len(parts), stretch)
-        for begin, slot in zip(begins, (starts % self._slots).tolist(), strict=True):
+        for begin, slot in zip(begins, slots.tolist(), strict=True):
             part = parts[begin : begin + stretch]
             read = os.preadv(self._descriptor, [part], slot * self._size)
             if read < stretch:  # the ring's end

@@ -263,6 +263,7 @@ class ReplayStore:
             "layout": layout,
         }
         write_atomically(self._folder / "store.json", json.dumps(values, indent=2) + "\n")
+        _to_disk(self._folder / "store.json", self._folder)
 
     def _read_header(self) -> Layout:
         assert self._folder is not None
@@ -345,9 +346,21 @@ class ReplayStore:
             "slots": slots,
         }
         write_atomically(part / "ring.json", json.dumps(values, indent=2) + "\n")
+        _to_disk(part / "ring.json", part)
         part.rename(path)
+        _to_disk(self._folder)
         self._find_rings()
         return self._rings[source]
+
+
+def _to_disk(*paths: Path) -> None:
+    """Have files, and the names in folders, survive a power failure."""
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _read_json(path: Path, form: str) -> dict[str, Any]:
