@@ -11,8 +11,10 @@ from rl_robot.environments.robot_env import RobotEnv
 from rl_robot.environments.rollout import EpisodeResult, run_episode
 from rl_robot.experience.sources import DEMONSTRATION, ONLINE, Source
 from rl_robot.experience.transitions import EpisodeTransitions
-from rl_robot.learners import Learner, Metrics, new_replay, sample
+from rl_robot.learners import Learner, Metrics, new_replay, samples
 from rl_robot.policies import Policy
+
+_TOGETHER = 10  # batches that are drawn at a time
 
 
 def run_episodes(
@@ -65,8 +67,10 @@ class Training:
 
     def update(self, count: int) -> None:
         """Make ``count`` updates on what there is."""
-        for _ in range(count):
-            self.metrics |= self.learner.update(sample(self.learner.config, self.replay))
+        for begin in range(0, count, _TOGETHER):
+            these = min(_TOGETHER, count - begin)
+            for batch in samples(self.learner.config, self.replay, these):
+                self.metrics |= self.learner.update(batch)
         self.updates += count
 
     def explore(self, steps: int, updates_per_step: float = 1.0) -> list[EpisodeResult]:
