@@ -322,7 +322,7 @@ def test_killed_at_any_moment_it_opens_to_the_last_committed_episode(context, tm
         store = ReplayStore.write(tmp_path, LAYOUT, 150)
         there = numbers(store)
         # The one that was being written may have been committed, but not counted any more.
-        assert {written.value - 1, written.value - 2} <= there
+        assert {written.value - 1, max(written.value - 2, 0)} <= there
         assert max(there) <= written.value
         store.close()
         written.value = max(there) + 1
