@@ -40,13 +40,13 @@ def measure(seeds: int, demonstrations: int, pretraining: int, steps: int, tests
     shown_test = run_episodes(env, demonstrator, "test", range(tests))
     rows, rates = [], []
     for seed in range(seeds):
+        learner = make_learner("sac", env.task, env.robot, seed=seed)
+        training = Training(env, learner, shown, seed=seed)
         cloning = BehaviorCloning(env.task, env.robot, BehaviorCloningConfig(), seed=seed)
-        imitation = Imitation(cloning, shown, env.task, seed=seed)
+        imitation = Imitation(cloning, training.replay.store, env.task, seed=seed)
         while not imitation.done:
             imitation.step()
         imitated = run_episodes(env, imitation.policy(), "test", range(tests))
-        learner = make_learner("sac", env.task, env.robot, seed=seed)
-        training = Training(env, learner, shown, seed=seed)
         began = time.perf_counter()
         training.update(pretraining)
         rates.append(pretraining / (time.perf_counter() - began))

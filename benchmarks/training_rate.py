@@ -100,6 +100,7 @@ def learn(updates_per_second: float) -> None:
     import numpy as np
     import torch
 
+    from rl_robot.experience.sources import DEMONSTRATION, ONLINE, Source
     from rl_robot.experience.transitions import EpisodeTransitions
     from rl_robot.learners import make_learner, new_replay, sample
     from rl_robot.robots.description import load_robot
@@ -111,9 +112,10 @@ def learn(updates_per_second: float) -> None:
     replay = new_replay(learner.config, task, 0)
     size, actions = flat_size(task.observation_spec), len(task.action_names)
     made_up = np.random.default_rng(0)
-    for demonstration in (True, False):
+    for kind in (DEMONSTRATION, ONLINE):
         steps = 1000
-        replay.add(
+        replay.store.add(
+            Source(kind, robot.name, task.name),
             EpisodeTransitions(
                 made_up.uniform(-1, 1, (steps + 1, size)).astype(np.float32),
                 made_up.uniform(-1, 1, (steps, actions)).astype(np.float32),
@@ -121,7 +123,6 @@ def learn(updates_per_second: float) -> None:
                 made_up.uniform(-1, 1, steps).astype(np.float32),
                 True,
             ),
-            demonstration=demonstration,
         )
     print("learning", flush=True)
     due = time.perf_counter()

@@ -9,9 +9,12 @@ from collections.abc import Iterable, Sequence
 
 from rl_robot.environments.robot_env import RobotEnv
 from rl_robot.environments.rollout import EpisodeResult, run_episode
+from rl_robot.experience.sources import DEMONSTRATION, ONLINE, Source
 from rl_robot.experience.transitions import EpisodeTransitions
-from rl_robot.learners import Learner, Metrics, new_replay, sample
+from rl_robot.learners import Learner, Metrics, new_replay, samples
 from rl_robot.policies import Policy
+
+_TOGETHER = 10  # batches that are drawn at a time
 
 
 def run_episodes(
@@ -60,12 +63,14 @@ class Training:
         self._next_start = len(demonstrations)
         self._owed = 0.0
         for episode in demonstrations:
-            self.replay.add(episode, demonstration=True)
+            self._add(DEMONSTRATION, episode)
 
     def update(self, count: int) -> None:
         """Make ``count`` updates on what there is."""
-        for _ in range(count):
-            self.metrics |= self.learner.update(sample(self.learner.config, self.replay))
+        for begin in range(0, count, _TOGETHER):
+            these = min(_TOGETHER, count - begin)
+            for batch in samples(self.learner.config, self.replay, these):
+                self.metrics |= self.learner.update(batch)
         self.updates += count
 
     def explore(self, steps: int, updates_per_step: float = 1.0) -> list[EpisodeResult]:
@@ -78,7 +83,7 @@ class Training:
             result = run_episode(
                 self.env, policy, "train", self._next_start, seed=seed, explore=True
             )
-            self.replay.add(result.transitions, demonstration=False)
+            self._add(ONLINE, result.transitions)
             results.append(result)
             self._next_start += 1
             self.steps += result.steps
@@ -86,3 +91,6 @@ class Training:
             self.update(int(self._owed))
             self._owed -= int(self._owed)
         return results
+
+    def _add(self, kind: str, episode: EpisodeTransitions) -> None:
+        self.replay.store.add(Source(kind, self.env.robot.name, self.env.task.name), episode)

@@ -1,5 +1,6 @@
 """Episodes as a learner takes them: what was observed, what was executed, what it was worth."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -30,6 +31,7 @@ class EpisodeTransitions:
         latencies: (T,) s of wall time from the observation to its command; NaN or empty: unknown.
         gaps: the steps that are none, because ticks are missing between their two observations.
         metadata: of the bag; None for an episode without one.
+        pictures: (T + 1, H, W, C) uint8 by name, at the same ticks as the observations.
     """
 
     observations: Floats
@@ -41,6 +43,7 @@ class EpisodeTransitions:
     latencies: Floats = field(default_factory=_none)
     gaps: tuple[int, ...] = ()
     metadata: EpisodeMetadata | None = None
+    pictures: Mapping[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         steps = len(self.rewards)
@@ -49,6 +52,9 @@ class EpisodeTransitions:
                 f"{steps} rewards do not go with {len(self.observations)} observations and "
                 f"{len(self.executed)} actions"
             )
+        for name, pictures in self.pictures.items():
+            if len(pictures) != steps + 1:
+                raise ValueError(f"{steps} rewards do not go with {len(pictures)} pictures {name}")
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -80,4 +86,5 @@ class EpisodeTransitions:
             ages=self.ages[start:end],
             latencies=self.latencies[start:end],
             gaps=(),
+            pictures={name: these[start : end + 1] for name, these in self.pictures.items()},
         )

@@ -5,7 +5,15 @@ from typing import Any, TypeVar
 
 from rl_robot.errors import UserError
 from rl_robot.learners.bc import BehaviorCloning, BehaviorCloningConfig
-from rl_robot.learners.learner import Learner, LearnerConfig, Metrics, new_replay, sample
+from rl_robot.learners.learner import (
+    Learner,
+    LearnerConfig,
+    Metrics,
+    layout_of,
+    new_replay,
+    sample,
+    samples,
+)
 from rl_robot.learners.sac import Sac, SacConfig
 from rl_robot.robots.description import Robot
 from rl_robot.tasks import Task
@@ -18,9 +26,11 @@ __all__ = [
     "Metrics",
     "Sac",
     "SacConfig",
+    "layout_of",
     "make_learner",
     "new_replay",
     "sample",
+    "samples",
 ]
 
 Config = TypeVar("Config", bound=LearnerConfig)

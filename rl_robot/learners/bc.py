@@ -7,14 +7,13 @@ smallest while the policy grasps nothing yet, since most of it is the demonstrat
 number of updates was chosen by success on validation starts.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch.nn import functional
 
 from rl_robot.experience.replay import Batch
-from rl_robot.experience.transitions import EpisodeTransitions
+from rl_robot.experience.store import ReplayStore
 from rl_robot.learners.learner import (
     LearnerConfig,
     Metrics,
@@ -94,22 +93,23 @@ class BehaviorCloning:
 
 
 class Imitation:
-    """Behaviour cloning on whole demonstrations: ``step`` until ``done``, then take ``policy``."""
+    """Behaviour cloning on all demonstrations: ``step`` until ``done``, then take ``policy``."""
 
     def __init__(
         self,
         learner: BehaviorCloning,
-        episodes: Sequence[EpisodeTransitions],
+        store: ReplayStore,
         task: Task,
         *,
         seed: int = 0,
         most_updates: int | None = None,
     ) -> None:
-        """Begin with ``episodes``; ``most_updates`` ends it earlier than the recipe would."""
+        """Begin with what is in ``store``; ``most_updates`` ends it earlier than the recipe would.
+
+        Demonstrations that are added meanwhile are learnt from as well.
+        """
         self._learner = learner
-        self._replay = new_replay(learner.config, task, seed)
-        for episode in episodes:
-            self._replay.add(episode, demonstration=True)
+        self._replay = new_replay(learner.config, task, seed, store)
         self._last = min(learner.config.updates, most_updates or learner.config.updates)
         self.updates = 0
 

@@ -1,13 +1,16 @@
 """What every learner is, and what they share."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import nn
 
 from rl_robot.experience.replay import Batch, Replay
+from rl_robot.experience.ring import Layout
+from rl_robot.experience.sources import Mixture
+from rl_robot.experience.store import ReplayStore
 from rl_robot.policies.network import NetworkPolicy
 from rl_robot.policies.policy import PolicySpec
 from rl_robot.tasks import Task, flat_size
@@ -28,6 +31,7 @@ class LearnerConfig:
     Attributes:
         batch_size: transitions per update.
         demonstration_fraction: part of a batch that is taken from demonstrations.
+        mixture: instead of that, weights by patterns of sources (`Mixture`).
         n_step: steps whose rewards a transition sums up.
     """
 
@@ -36,6 +40,7 @@ class LearnerConfig:
     batch_size: int = 256
     demonstration_fraction: float = 0.5
     n_step: int = 3
+    mixture: Mapping[str, float] = field(default_factory=dict)
 
 
 class Learner(Protocol):
@@ -73,11 +78,24 @@ class Learner(Protocol):
         ...
 
 
-def new_replay(config: LearnerConfig, task: Task, seed: int) -> Replay:
-    """Return the empty replay that a learner of this configuration samples from."""
+def layout_of(task: Task) -> Layout:
+    """Return what a transition of this task holds."""
+    return Layout(flat_size(task.observation_spec), len(task.action_names))
+
+
+def new_replay(
+    config: LearnerConfig, task: Task, seed: int, store: ReplayStore | None = None
+) -> Replay:
+    """Return the replay that a learner of this configuration samples from.
+
+    Args:
+        config: of the learner.
+        task: that the transitions are of.
+        seed: of the batches.
+        store: to sample from; by default a new one in memory.
+    """
     return Replay(
-        flat_size(task.observation_spec),
-        len(task.action_names),
+        store or ReplayStore.in_memory(layout_of(task)),
         discount=task.discount,
         n_step=config.n_step,
         seed=seed,
@@ -85,8 +103,25 @@ def new_replay(config: LearnerConfig, task: Task, seed: int) -> Replay:
 
 
 def sample(config: LearnerConfig, replay: Replay) -> Batch:
-    """Return the batch for one update of a learner of this configuration."""
-    return replay.sample(config.batch_size, config.demonstration_fraction)
+    """Return the batch for one update of a learner of this configuration.
+
+    Raises:
+        UserError: its mixture makes no sense, or matches nothing.
+    """
+    return samples(config, replay, 1)[0]
+
+
+def samples(config: LearnerConfig, replay: Replay, updates: int) -> list[Batch]:
+    """Return the batches for a few updates, which takes less time than one by one.
+
+    Raises:
+        UserError: the mixture makes no sense, or matches nothing.
+    """
+    if config.mixture:
+        mixture = Mixture.of(config.mixture)
+    else:
+        mixture = Mixture.demonstrated(config.demonstration_fraction)
+    return replay.samples(config.batch_size, updates, mixture)
 
 
 def seeded(seed: int, make: Callable[[], Module]) -> Module:

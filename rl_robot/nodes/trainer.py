@@ -97,7 +97,7 @@ class TrainerNode(GraphNode):
 
     def _work(self) -> None:
         try:
-            # Here, because to go on from a checkpoint all bags are read again.
+            # Here, because to go on without the replay of before all bags are read again.
             self._trainer = trainer = Trainer(
                 self._folder,
                 self._task,

@@ -20,6 +20,7 @@ class CheckpointFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.previous = path.with_name(f"{path.stem}.previous{path.suffix}")
+        self._damaged = False  # the newest, which is not worth keeping then
 
     def write(self, values: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
         """Replace the checkpoint; the one before stays until this one is whole and on disk."""
@@ -29,12 +30,13 @@ class CheckpointFile:
             file.write(save(tensors, metadata=header))
             file.flush()
             os.fsync(file.fileno())
-        if self.path.exists():
+        if self.path.exists() and not self._damaged:
             spare = self.path.with_name(self.previous.name + ".part")
             spare.unlink(missing_ok=True)
             os.link(self.path, spare)  # so that there is a checkpoint at every moment
             spare.replace(self.previous)
         part.replace(self.path)
+        self._damaged = False
 
     def read(self) -> tuple[dict[str, Any], dict[str, torch.Tensor], list[str]]:
         """Return values and tensors of the newest whole checkpoint, and what was wrong with newer.
@@ -49,9 +51,12 @@ class CheckpointFile:
         problems: list[str] = []
         for path in paths:
             try:
-                return *_read(path), problems
+                found = *_read(path), problems
             except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
                 problems.append(f"{path} is damaged ({error})")
+                continue
+            self._damaged = bool(problems) and self.path.exists()
+            return found
         raise UserError(
             f"{'; '.join(problems)}: delete {self.path.parent} to train anew from the bags"
         )

@@ -3,6 +3,7 @@
 What a trainer does depends on the bags and their order alone, not on when they come: it learns
 from a bag all that is due before it takes the next one. So a trainer that was killed goes on from
 its checkpoint and comes to the same weights, and a session can be trained again from its bags.
+A bag is read once: its transitions are kept in the replay on disk.
 
 Stages::
 
@@ -26,8 +27,17 @@ from rl_robot.bags import BagReader, EpisodeMetadata
 from rl_robot.errors import UserError
 from rl_robot.experience.removed import read_removed
 from rl_robot.experience.runs import IMITATION_FILE, LEARNED_FILE, milestone_file
+from rl_robot.experience.sources import OFFLINE, ONLINE, Source
+from rl_robot.experience.store import CAPACITY, DamagedStoreError, ReplayStore
 from rl_robot.experience.transitions import EpisodeTransitions
-from rl_robot.learners import BehaviorCloning, Metrics, make_learner, new_replay, sample
+from rl_robot.learners import (
+    BehaviorCloning,
+    Metrics,
+    layout_of,
+    make_learner,
+    new_replay,
+    samples,
+)
 from rl_robot.learners.bc import Imitation
 from rl_robot.policies.network import NetworkPolicy
 from rl_robot.robots.description import Robot
@@ -103,7 +113,8 @@ class Trainer:
     Attributes for whoever watches: ``stage``, ``updates``, ``version`` (of ``weights``; counts
     updates, 0 before there are any), ``weights`` (NetworkPolicy.to_bytes, to explore with),
     ``milestone`` (the newest written), ``exploration_steps``, ``demonstrations`` (episodes),
-    ``bags`` (learnt from), ``skipped`` (bags that could not be read).
+    ``transitions`` (in the replay), ``bags`` (learnt from), ``skipped`` (bags that could not be
+    read).
     """
 
     def __init__(
@@ -118,6 +129,7 @@ class Trainer:
         bags: Sequence[Path] = (),
         overrides: Mapping[str, Any] | None = None,
         checkpoint_every: float = 5.0,
+        capacity: int = CAPACITY,
         say: Callable[[str], None] = print,
     ) -> None:
         """Begin, or go on from the checkpoint in ``folder``.
@@ -127,23 +139,23 @@ class Trainer:
             bags: further bags, folders of bags, or runs, taken before the run's own.
             overrides: of the learner's configuration.
             checkpoint_every: s of wall time from one checkpoint to the next.
+            capacity: control steps of each source that the replay keeps, the newest.
             say: told in one line what a person should know.
 
         Raises:
-            UserError: no such learner, or the folder holds another training.
+            UserError: no such learner, the folder holds another training, or another process
+                trains in it.
         """
         self.plan = plan
         self._folder = folder
         self._task, self._robot = task, robot
         self._name, self._seed, self._say = learner, seed, say
         self._learner = make_learner(learner, task, robot, seed=seed, **dict(overrides or {}))
-        self._replay = new_replay(self._learner.config, task, seed)
         self._imitation: Imitation | None = None
         self._reader = TransitionReader(task, robot)
         self._intake = Intake(folder, bags)
         self._waiting: deque[Path] = deque()
-        self._demonstrated: list[EpisodeTransitions] = []
-        self._recent: deque[EpisodeTransitions] = deque(maxlen=_RECENT)
+        self._recent: deque[tuple[bool, float]] = deque(maxlen=_RECENT)  # success and return
         self._taken: list[str] = []
         self._ignored: list[str] = []
         self._left_out: list[str] = []
@@ -151,7 +163,7 @@ class Trainer:
         self._sums: list[Metrics] = []
         self.stage = DEMONSTRATIONS
         self.updates = self.version = self.milestone = 0
-        self.demonstrations = self.exploration_steps = self.skipped = 0
+        self.demonstrations = self.exploration_steps = self.transitions = self.skipped = 0
         self.imitated = False
         self.updates_per_second = 0.0
         self.weights = b""
@@ -164,13 +176,14 @@ class Trainer:
         self._checkpoint_every = checkpoint_every
         self._saved_at = time.monotonic()
         self._began = time.time()
-        self._resume()
+        saved = self._read_checkpoint()
+        self._store = self._open_store(home / "replay", capacity)
+        self._replay = new_replay(self._learner.config, task, seed, self._store)
+        if saved is None:
+            self._store.clear()  # of bags taken since there is no checkpoint; they come again
+        else:
+            self._resume(*saved)
         self._log = MetricsLog(home, self._is_past)
-
-    @property
-    def transitions(self) -> int:
-        """Transitions in memory."""
-        return self._replay.demonstrations + self._replay.experience
 
     @property
     def bags(self) -> int:
@@ -217,6 +230,7 @@ class Trainer:
 
     def save(self) -> None:
         """Write the checkpoint."""
+        self._store.sync()  # what it says is in the replay is there after a power failure, too
         tensors = {f"learner.{name}": value for name, value in self._learner.state_dict().items()}
         tensors["replay.generator"] = self._replay.generator_state()
         values = {
@@ -228,6 +242,13 @@ class Trainer:
             "bags": self._taken,
             "ignored": self._ignored,
             "left_out": self._left_out,
+            "replay": self._store.position(),
+            "counts": {
+                "demonstrations": self.demonstrations,
+                "exploration_steps": self.exploration_steps,
+                "explored": self._explored,
+                "recent": list(self._recent),
+            },
         }
         self._checkpoint.write(values, tensors)
         self._saved = self._named
@@ -237,6 +258,7 @@ class Trainer:
         """Write the checkpoint and finish the metrics."""
         self.save()
         self._log.close()
+        self._store.close()
 
     def policy(self) -> NetworkPolicy:
         """Return the learner's policy to be judged by."""
@@ -289,6 +311,7 @@ class Trainer:
         return True
 
     def _take(self, path: Path) -> None:
+        own = self._intake.is_own(path)
         try:
             bag = BagReader(path)
             role = role_of(bag.episode)
@@ -296,19 +319,27 @@ class Trainer:
                 self._ignored.append(self._intake.key(path))
                 return
             episode = self._reader.read(bag)
-            for part in episode.contiguous():
-                self._replay.add(part, demonstration=role == DEMONSTRATION)
         except (UserError, ValueError) as error:
             if not path.exists() and self._recall(self._intake.key(path)):
                 return
-            self.skipped += 1
-            self._left_out.append(self._intake.key(path))
-            self._say(f"left out: {error}")
+            self._leave_out(path, error)
             return
+        kind = role if role == DEMONSTRATION else ONLINE if own else OFFLINE
+        try:
+            self._store.add(Source(kind, self._robot.name, self._task.name), episode)
+        except ValueError as error:
+            self._leave_out(path, f"{path}: {error}")
+            return
+        self.transitions = self._replay.demonstrations + self._replay.experience
         self._taken.append(self._intake.key(path))
         if episode.gaps:
             self._say(f"{path}: {len(episode.gaps)} control steps lack an observation")
-        self._count(episode, role, own=self._intake.is_own(path))
+        self._count(episode, role, own=own)
+
+    def _leave_out(self, path: Path, problem: object) -> None:
+        self.skipped += 1
+        self._left_out.append(self._intake.key(path))
+        self._say(f"left out: {problem}")
 
     def _count(self, episode: EpisodeTransitions, role: str, *, own: bool) -> None:
         """Count what the plan speaks of: the run's own episodes, as far as they were not broken."""
@@ -316,15 +347,14 @@ class Trainer:
         whole = own and episode.metadata.outcome != "broken"
         if role == DEMONSTRATION:
             self.demonstrations += whole
-            if self.stage == DEMONSTRATIONS:
-                self._demonstrated.append(episode)
             return
         if not own:
             return
         self._explored += episode.steps
         if whole:
             self.exploration_steps += episode.metadata.steps
-            self._recent.append(episode)
+            success = episode.metadata.outcome == "success"
+            self._recent.append((success, float(episode.rewards.sum())))
 
     def _recall(self, key: str) -> bool:
         """Count an own bag that a quota has removed; what it held is not learnt from again."""
@@ -347,15 +377,15 @@ class Trainer:
         return {f"episodes/{one.name}": one.metadata for one in read_removed(self._folder)}
 
     def _begin_imitation(self) -> None:
-        if self.imitated or not self.plan.imitation_updates or len(self._demonstrated) < 2:
-            self._demonstrated.clear()
+        shown = self._store.episodes(DEMONSTRATION)
+        if self.imitated or not self.plan.imitation_updates or shown < 2:
             self.stage = PRETRAINING
             return
         cloning = make_learner("bc", self._task, self._robot, seed=self._seed)
         assert isinstance(cloning, BehaviorCloning)
         self._imitation = Imitation(
             cloning,
-            self._demonstrated,
+            self._store,
             self._task,
             seed=self._seed,
             most_updates=self.plan.imitation_updates,
@@ -374,7 +404,6 @@ class Trainer:
     def _end_imitation(self, imitation: Imitation) -> None:
         imitation.policy().save(self._policies / IMITATION_FILE)
         self._imitation = None
-        self._demonstrated.clear()
         self._sums.clear()
         self.imitated = True
         self.stage = PRETRAINING
@@ -382,8 +411,8 @@ class Trainer:
 
     def _update(self, count: int) -> None:
         began = time.perf_counter()
-        for _ in range(count):
-            metrics = self._learner.update(sample(self._learner.config, self._replay))
+        for batch in samples(self._learner.config, self._replay, count):
+            metrics = self._learner.update(batch)
             self.updates += 1
             self._note(self._name, self.updates, metrics)
             if self.stage == EXPLORING and self.updates % self.plan.publish_every == 0:
@@ -404,10 +433,9 @@ class Trainer:
         self._sums.clear()
         values["transitions"] = self.transitions
         if self._recent:
-            outcomes = [episode.metadata for episode in self._recent]
-            values["success"] = sum(m.outcome == "success" for m in outcomes if m) / len(outcomes)
-            totals = [float(episode.rewards.sum()) for episode in self._recent]
-            values["return"] = sum(totals) / len(totals)
+            successes, returns = zip(*self._recent, strict=True)
+            values["success"] = sum(successes) / len(successes)
+            values["return"] = sum(returns) / len(returns)
         self._log.write(time.time() - self._began, learner, updates, values)
 
     def _publish(self) -> None:
@@ -435,13 +463,13 @@ class Trainer:
             return self.imitated
         return bool(line["updates"] <= self.updates)
 
-    def _resume(self) -> None:
-        """Go on from the checkpoint, if there is one."""
+    def _read_checkpoint(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]] | None:
+        """Give the learner the weights of the checkpoint, if there is one, and return the rest."""
         try:
             values, tensors, problems = self._checkpoint.read()
         except FileNotFoundError:
             self._recall_others()
-            return
+            return None
         for problem in problems:
             self._say(f"{problem}: going on from the one before")
         if values["identity"] != self._identity():
@@ -458,17 +486,49 @@ class Trainer:
             self._learner.load_state_dict(own)
         except ValueError as error:
             raise UserError(f"{self._checkpoint.path}: {error}: choose another run") from error
+        return values, tensors
+
+    def _open_store(self, folder: Path, capacity: int) -> ReplayStore:
+        layout = layout_of(self._task)
+        try:
+            return ReplayStore.write(folder, layout, capacity)
+        except DamagedStoreError as error:
+            self._say(f"{error}: made anew")
+            return ReplayStore.remake(folder, layout, capacity)
+
+    def _resume(self, values: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+        """Go on from a checkpoint."""
         self._ignored = values["ignored"]
-        for key in values["bags"]:
-            self._take(self._intake.see(key))
         for key in self._ignored:
             self._intake.see(key)
+        bags = [self._intake.see(key) for key in values["bags"]]
+        try:
+            self._store.rewind(values.get("replay"))
+        except DamagedStoreError as error:
+            self._say(f"{error}: reading {len(bags)} bags again")
+            self._store.clear()
+            for bag in bags:
+                self._take(bag)
+            rebuilt = True
+        else:
+            self._taken = values["bags"]
+            self._restore_counts(values["counts"])
+            rebuilt = False
         self._recall_others()
         self._replay.set_generator_state(tensors["replay.generator"])
         self._began, self.imitated = values["began"], values["imitated"]
         self.updates, self.milestone = values["updates"], values["milestone"]
         self._restore_stage()
+        if rebuilt:
+            self.save()  # the old one speaks of the replay that was
         self._say(f"goes on from {self.bags} bags and {self.updates} updates")
+
+    def _restore_counts(self, counts: Mapping[str, Any]) -> None:
+        self.demonstrations = counts["demonstrations"]
+        self.exploration_steps = counts["exploration_steps"]
+        self._explored = counts["explored"]
+        self._recent.extend((bool(success), float(total)) for success, total in counts["recent"])
+        self.transitions = self._replay.demonstrations + self._replay.experience
 
     def _restore_stage(self) -> None:
         if not self.updates:

@@ -1,8 +1,10 @@
 import numpy as np
 import torch
 
+from rl_robot.experience.sources import Source
+from rl_robot.experience.store import ReplayStore
 from rl_robot.experience.transitions import EpisodeTransitions
-from rl_robot.learners import BehaviorCloning, BehaviorCloningConfig
+from rl_robot.learners import BehaviorCloning, BehaviorCloningConfig, layout_of
 from rl_robot.learners.bc import Imitation
 from rl_robot.robots.description import load_robot
 from rl_robot.tasks import Reach, flat_size
@@ -30,9 +32,17 @@ def demonstrations(count=10, steps=30, noise=0.0):
     return episodes
 
 
+def stored(episodes):
+    store = ReplayStore.in_memory(layout_of(TASK))
+    for episode in episodes:
+        store.add(Source("demonstration", ROBOT.name, TASK.name), episode)
+    return store
+
+
 def imitation(episodes, seed=0, **options):
     config = BehaviorCloningConfig(hidden=(32, 32), batch_size=64, **options)
-    return Imitation(BehaviorCloning(TASK, ROBOT, config, seed=seed), episodes, TASK, seed=seed)
+    cloning = BehaviorCloning(TASK, ROBOT, config, seed=seed)
+    return Imitation(cloning, stored(episodes), TASK, seed=seed)
 
 
 def finished(run):
@@ -54,7 +64,7 @@ def test_it_ends_after_the_updates_of_its_recipe_or_at_most_as_many_as_asked_for
     run = imitation(demonstrations(2), updates=7)
     assert finished(run).spec.version == run.updates == 7
     cloning = BehaviorCloning(TASK, ROBOT, BehaviorCloningConfig(hidden=(8,), updates=7))
-    short = Imitation(cloning, demonstrations(2), TASK, most_updates=3)
+    short = Imitation(cloning, stored(demonstrations(2)), TASK, most_updates=3)
     assert finished(short).spec.version == 3
 
 

@@ -85,12 +85,14 @@ def test_what_was_removed_counts_when_the_trainer_goes_on(tmp_path: Path) -> Non
     first = trainer(run)
     work(first)
     assert first.exploration_steps == 2 * STEPS
+    first.close()
     remove(run, 2)
     second = trainer(run)
     assert second.stage == EXPLORING
     assert second.exploration_steps == first.exploration_steps
     assert second.updates_due == first.updates_due
     assert first.skipped == 1
+    second.close()
     # Removed since the checkpoint that it goes on from was written: nothing waits for it for ever.
     write_bags(run, range(5, 7))
     remove(run, 5)

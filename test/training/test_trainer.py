@@ -223,7 +223,7 @@ def test_killed_at_any_moment_it_comes_to_the_same_and_leaves_nothing_half_writt
     filled(tmp_path, bags)
     kills = 0
     while True:
-        slices = context.Value("i", 0)
+        slices = context.Value("i", 0, lock=False)
         process = context.Process(target=train, args=(tmp_path, PLAN, slices))
         process.start()
         until = moments.randint(1, 12)
@@ -254,6 +254,103 @@ def check_whole(folder: Path) -> None:
             _, tensors, problems = CheckpointFile(home / name).read()
             assert tensors
             assert not problems
+
+
+def halfway(folder: Path, bags: Path, **options: Any) -> Trainer:
+    """A trainer that has closed its checkpoint after some exploration, with more to come."""
+    made = trainer(filled(folder, bags), **options)
+    while made.updates < 130:
+        made.step()
+    made.close()
+    return made
+
+
+def test_what_was_learnt_from_is_not_read_again(bags: Path, trained: Path, tmp_path: Path) -> None:
+    made = halfway(tmp_path, bags)
+    for number in range(9):  # the two that are left were not taken yet
+        shutil.rmtree(tmp_path / "episodes" / f"episode_{number:06d}")
+    said: list[str] = []
+    resumed = trainer(tmp_path, say=said.append)
+    assert said == ["goes on from 7 bags and 130 updates"]
+    assert (resumed.demonstrations, resumed.exploration_steps) == (4, 2 * STEPS)
+    assert resumed.transitions == made.transitions > 0
+    finish(resumed)
+    assert policies(tmp_path) == policies(trained)
+
+
+def spoil_state(folder: Path) -> None:
+    (folder / "source_0000" / "state").write_bytes(b"?" * 4096)
+
+
+def take_from_another(folder: Path) -> None:
+    header = folder / "store.json"
+    values = json.loads(header.read_text())
+    header.write_text(json.dumps(values | {"identity": "another"}))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (shutil.rmtree, "it was made anew since: reading 7 bags again"),
+        (spoil_state, "committed is damaged: made anew"),
+        (take_from_another, "it was made anew since: reading 7 bags again"),
+    ],
+)
+def test_a_replay_that_does_not_fit_is_made_again_from_the_bags(
+    bags: Path, trained: Path, tmp_path: Path, spoil: Any, words: str
+) -> None:
+    halfway(tmp_path, bags)
+    spoil(tmp_path / "trainer" / "replay")
+    said: list[str] = []
+    resumed = trainer(tmp_path, say=said.append)
+    assert words in said[0]
+    assert said[-1] == "goes on from 7 bags and 130 updates"
+    assert (resumed.demonstrations, resumed.exploration_steps) == (4, 2 * STEPS)
+    resumed.step()  # killed before its next checkpoint, it need not read them again
+    del resumed
+    said.clear()
+    again = trainer(tmp_path, say=said.append)
+    assert said == ["goes on from 7 bags and 130 updates"]
+    finish(again)
+    assert policies(tmp_path) == policies(trained)
+
+
+def test_the_checkpoint_of_before_there_was_a_replay_on_disk_is_gone_on_from(
+    bags: Path, trained: Path, tmp_path: Path
+) -> None:
+    halfway(tmp_path, bags)
+    file = CheckpointFile(tmp_path / "trainer" / "checkpoint.safetensors")
+    values, tensors, _ = file.read()
+    del values["replay"], values["counts"]
+    file.write(values, tensors)
+    said: list[str] = []
+    finish(trainer(tmp_path, say=said.append))
+    assert "nothing was noted of it: reading 7 bags again" in said[0]
+    assert policies(tmp_path) == policies(trained)
+
+
+def test_with_room_for_little_it_learns_from_the_newest_and_goes_on_the_same(
+    bags: Path, trained: Path, tmp_path: Path
+) -> None:
+    small = 2 * (STEPS + 1)  # two episodes of each source
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    made = finish(trainer(filled(whole, bags), capacity=small))
+    assert (made.bags, made.transitions) == (9, 4 * STEPS)
+    assert policies(whole) != policies(trained)
+    halfway(parts, bags, capacity=small)
+    finish(trainer(parts, capacity=small))
+    assert policies(parts) == policies(whole)
+
+
+def test_a_damaged_checkpoint_is_not_kept_in_place_of_a_whole_one(tmp_path: Path) -> None:
+    file = CheckpointFile(tmp_path / "checkpoint.safetensors")
+    for number in range(2):
+        file.write({"number": number}, {"x": torch.zeros(1)})
+    damage(file.path)
+    assert file.read()[0] == {"number": 0}
+    file.write({"number": 2}, {"x": torch.zeros(1)})
+    damage(file.path)
+    assert file.read()[0] == {"number": 0}
 
 
 def damage(path: Path) -> None:
