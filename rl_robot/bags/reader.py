@@ -46,6 +46,11 @@ class BagReader:
         self.types = {self._topics[n]: topic.type for n, topic in self._storage.topics.items()}
 
     @property
+    def is_episode(self) -> bool:
+        """Whether the bag says that it is an episode of ours."""
+        return "episode" in self.metadata
+
+    @property
     def episode(self) -> EpisodeMetadata:
         """The episode's metadata.
 

@@ -15,6 +15,7 @@ from rl_robot.bags.pictures import KINDS, RAW
 from rl_robot.bringup.graph import Argument, Graph, NodeSpec, Value
 from rl_robot.errors import UserError
 from rl_robot.evaluation.replayed import parse_tolerance
+from rl_robot.experience.bag_map import load_bag_map
 from rl_robot.experience.runs import RunFolder
 from rl_robot.experience.storage import NO_LIMIT, parse_size
 from rl_robot.experience.tape import Tape, named_bags, parse_names
@@ -100,6 +101,11 @@ def _check_bags(value: str) -> None:
     for name in filter(None, value.split(",")):
         if not Path(name.strip()).exists():
             raise UserError(f"bags '{name.strip()}': no such run or folder, as in bags:=runs/mine")
+
+
+def _check_map(value: str) -> None:
+    if value:
+        load_bag_map(value)
 
 
 def _check_faults(value: str) -> None:
@@ -497,6 +503,7 @@ def _training(values: Mapping[str, str]) -> list[NodeSpec]:
     trained: dict[str, Value] = {
         "learner": values["learner"],
         "bags": values["bags"],
+        "map": values["map"],
         "pretraining_updates": int(values["pretraining_updates"]),
         "imitation_updates": int(values["imitation_updates"]),
         "noise_correlation": float(values["noise_correlation"]),
@@ -579,6 +586,12 @@ TRAIN = Graph(
         ),
         Argument(
             "bags", "", "bags to learn from as well: runs or folders, by comma", check=_check_bags
+        ),
+        Argument(
+            "map",
+            "",
+            "what the topics of those bags mean, where others recorded them: a YAML",
+            check=_check_map,
         ),
         Argument("resume", "", "name or folder of a training run to go on with"),
         Argument("offline", "false", "no robot: train on bags:= only", choices=_BOOLEANS),

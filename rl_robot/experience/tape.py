@@ -70,7 +70,7 @@ class Tape:
         """
         self.reader = BagReader(path)
         self.path = Path(path)
-        self.is_episode = "episode" in self.reader.metadata
+        self.is_episode = self.reader.is_episode
         self._topics = {name: self._renamed(name, names or {}) for name in self.reader.types}
         unknown = [theirs for theirs in names or {} if theirs not in _bare(self._topics)]
         if unknown:

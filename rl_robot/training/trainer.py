@@ -25,6 +25,7 @@ import torch
 
 from rl_robot.bags import BagReader, EpisodeMetadata
 from rl_robot.errors import UserError
+from rl_robot.experience.bag_map import BagMap
 from rl_robot.experience.removed import read_removed
 from rl_robot.experience.runs import IMITATION_FILE, LEARNED_FILE, milestone_file
 from rl_robot.experience.sources import OFFLINE, ONLINE, Source
@@ -44,6 +45,7 @@ from rl_robot.robots.description import Robot
 from rl_robot.tasks import Task
 from rl_robot.training.checkpoint import CheckpointFile
 from rl_robot.training.intake import DEMONSTRATION, EXPLORATION, Intake, role_of
+from rl_robot.training.mapped import MappedReader
 from rl_robot.training.metrics import MetricsLog
 from rl_robot.training.rebuild import TransitionReader
 
@@ -127,6 +129,7 @@ class Trainer:
         learner: str = "sac",
         seed: int = 0,
         bags: Sequence[Path] = (),
+        bag_map: BagMap | None = None,
         overrides: Mapping[str, Any] | None = None,
         checkpoint_every: float = 5.0,
         capacity: int = CAPACITY,
@@ -137,14 +140,15 @@ class Trainer:
         Args:
             folder: of the run; policies/ and trainer/ are made in it.
             bags: further bags, folders of bags, or runs, taken before the run's own.
+            bag_map: what the topics of those further bags mean, where they are not the graph's.
             overrides: of the learner's configuration.
             checkpoint_every: s of wall time from one checkpoint to the next.
             capacity: control steps of each source that the replay keeps, the newest.
             say: told in one line what a person should know.
 
         Raises:
-            UserError: no such learner, the folder holds another training, or another process
-                trains in it.
+            UserError: no such learner, the map lacks what the task observes, the folder holds
+                another training, or another process trains in it.
         """
         self.plan = plan
         self._folder = folder
@@ -153,6 +157,7 @@ class Trainer:
         self._learner = make_learner(learner, task, robot, seed=seed, **dict(overrides or {}))
         self._imitation: Imitation | None = None
         self._reader = TransitionReader(task, robot)
+        self._mapped = MappedReader(task, bag_map) if bag_map else None
         self._intake = Intake(folder, bags)
         self._waiting: deque[Path] = deque()
         self._recent: deque[tuple[bool, float]] = deque(maxlen=_RECENT)  # success and return
@@ -313,28 +318,40 @@ class Trainer:
     def _take(self, path: Path) -> None:
         own = self._intake.is_own(path)
         try:
-            bag = BagReader(path)
-            role = role_of(bag.episode)
-            if role not in (DEMONSTRATION, EXPLORATION):
-                self._ignored.append(self._intake.key(path))
-                return
-            episode = self._reader.read(bag)
+            role, episodes = self._read(path)
         except (UserError, ValueError) as error:
             if not path.exists() and self._recall(self._intake.key(path)):
                 return
             self._leave_out(path, error)
             return
+        if role not in (DEMONSTRATION, EXPLORATION):
+            self._ignored.append(self._intake.key(path))
+            return
         kind = role if role == DEMONSTRATION else ONLINE if own else OFFLINE
         try:
-            self._store.add(Source(kind, self._robot.name, self._task.name), episode)
+            for episode in episodes:
+                self._store.add(Source(kind, self._robot.name, self._task.name), episode)
         except ValueError as error:
             self._leave_out(path, f"{path}: {error}")
             return
         self.transitions = self._replay.demonstrations + self._replay.experience
         self._taken.append(self._intake.key(path))
-        if episode.gaps:
-            self._say(f"{path}: {len(episode.gaps)} control steps lack an observation")
-        self._count(episode, role, own=own)
+        for episode in episodes:
+            if episode.gaps:
+                self._say(f"{path}: {len(episode.gaps)} control steps lack an observation")
+            self._count(episode, role, own=own)
+
+    def _read(self, path: Path) -> tuple[str, list[EpisodeTransitions]]:
+        """Return what a bag was recorded for, and its episodes if that is something to learn from.
+
+        What others recorded was recorded to be learnt from: it counts as demonstrated.
+        """
+        bag = BagReader(path)
+        if self._mapped is not None and not self._intake.is_own(path):
+            role = role_of(bag.episode) if bag.is_episode else DEMONSTRATION
+            return role, self._mapped.read(bag)
+        role = role_of(bag.episode)
+        return role, [self._reader.read(bag)] if role in (DEMONSTRATION, EXPLORATION) else []
 
     def _leave_out(self, path: Path, problem: object) -> None:
         self.skipped += 1
@@ -343,12 +360,12 @@ class Trainer:
 
     def _count(self, episode: EpisodeTransitions, role: str, *, own: bool) -> None:
         """Count what the plan speaks of: the run's own episodes, as far as they were not broken."""
+        if not own:
+            return
         assert episode.metadata is not None
-        whole = own and episode.metadata.outcome != "broken"
+        whole = episode.metadata.outcome != "broken"
         if role == DEMONSTRATION:
             self.demonstrations += whole
-            return
-        if not own:
             return
         self._explored += episode.steps
         if whole:
