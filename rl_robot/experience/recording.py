@@ -5,7 +5,8 @@ news that the episode it belongs to has begun or ended. The cut is therefore mad
 alone. Two waits serve it, both in seconds of stamps. Between episodes messages are kept for a
 `window`, so that those from after a start are still there when the news of it comes. In an episode
 they are held back for a shorter while, so that little is lost with a process that dies: the news of
-the end normally comes before anything from beyond the end is given out.
+the end normally comes before anything from beyond the end is given out. What is stamped before the
+tick after one that was decided to be acted on surely belongs, and is not held back any longer.
 """
 
 import heapq
@@ -50,18 +51,30 @@ class EpisodeCut:
         *,
         window: float = 2.0,
         hold: float | None = None,
+        decisions: str = "",
         period: float = 0.1,
         grace: float = 0.01,
         timeout: float = 1.0,
     ) -> None:
-        """``window``: seconds of stamps that messages are kept for while no episode is recorded.
-        ``hold``: those that they are held back for while one is (default: the window). ``period``:
-        the control period. ``grace`` and ``timeout``: seconds of wall time that `complete` waits
-        after `end`, at least (for topics that speak now and then) and at most."""
+        """Make a cut for topics with these rules.
+
+        Args:
+            rules: by topic.
+            window: seconds of stamps that messages are kept for while no episode is recorded.
+            hold: those that they are held back for while one is (default: the window).
+            decisions: the topic that says of a tick that it is acted on, so that the episode goes
+                on to the next one at least.
+            period: the control period, s.
+            grace: seconds of wall time that `complete` waits after `end` at least, for topics that
+                speak now and then.
+            timeout: and at most.
+        """
         self._rules = dict(rules)
         self._order = {topic: index for index, topic in enumerate(rules)}
         self._window_ns = round(window * NANOSECONDS)
         self._hold_ns = self._window_ns if hold is None else round(hold * NANOSECONDS)
+        self._decisions = decisions
+        self._sure_ns = 0  # what is stamped before belongs to the episode that is recorded
         self._period_ns = round(period * NANOSECONDS)
         self._grace = grace
         self._timeout = timeout
@@ -111,6 +124,7 @@ class EpisodeCut:
             raise ValueError("finish the episode before beginning another")
         self._start_ns = start_ns
         self._end_ns = None
+        self._sure_ns = 0
         self._reached = {}
         self._released.clear()
         self._given_sensors, self._given_others = array("q"), array("q")
@@ -161,6 +175,8 @@ class EpisodeCut:
         if moves_window:
             self._advance(stamp_ns)
         self._push(topic, raw, stamp_ns, publish_ns)
+        if topic == self._decisions:
+            self._sure_ns = max(self._sure_ns, stamp_ns + self._period_ns)
         if topic in self._anchors:
             self._anchors[topic].append((publish_ns, stamp_ns))
             for follower in self._followers:
@@ -287,7 +303,7 @@ class EpisodeCut:
     def _release(self) -> list[Record]:
         """Records that the hold, or between episodes the window, has moved past."""
         window = self._newest_ns - self._window_ns
-        horizon = self._newest_ns - self._hold_ns if self.recording else window
+        horizon = max(self._newest_ns - self._hold_ns, self._sure_ns) if self.recording else window
         records = []
         while self._waiting and self._waiting[0][0] < horizon:
             stamp_ns, *_, record = self._waiting[0]

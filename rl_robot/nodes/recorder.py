@@ -77,7 +77,14 @@ class RecorderNode(GraphNode):
         # Paced, even what is said now and then was said before the tick on which an episode ends.
         grace = 0.0 if self._paced else GRACE
         self._cut = EpisodeCut(
-            rules, window=late, hold=hold, period=task.period, grace=grace, timeout=patience
+            rules,
+            window=late,
+            hold=hold,
+            # Paced, what a bag holds and in which order is to be the same every time.
+            decisions="" if self._paced else topics.EPISODE_TICK.name,
+            period=task.period,
+            grace=grace,
+            timeout=patience,
         )
         self._pictures = find_kind(given.pictures)
         self._storage = self._make_storage(given)

@@ -116,6 +116,28 @@ def test_while_it_is_recorded_little_is_held_back_and_before_much_is_kept() -> N
     assert episode.bounds == (START_NS, None)
 
 
+def test_what_surely_belongs_is_not_held_back() -> None:
+    """Once a tick is acted on the episode reaches to the next: what is stamped before is given."""
+    rules = topic_rules([*synthetic.TYPES, "episode/tick"], synthetic.CONTROLLERS)
+    episode = EpisodeCut(rules, window=2.0, hold=5.0, decisions="episode/tick")
+    episode.begin(START_NS)
+    given: list[Record] = []
+    for step in range(6):
+        tick_ns = START_NS + step * PERIOD_NS
+        for sent in synthetic.small_step(tick_ns, WALL_NS + step * 6_000_000):
+            given += episode.add(sent.topic, sent.raw, sent.publish_ns)
+        latest = {record.log_ns for record in given if record.topic == "reward"}
+        assert max(latest, default=START_NS - PERIOD_NS) == tick_ns - PERIOD_NS  # as was decided
+        if step == 5:
+            break  # the last tick is judged, and not acted on
+        decided = synthetic.numbers("safety/margins", tick_ns, {"id": 1.0})
+        given += episode.add("episode/tick", decided, WALL_NS + step * 6_000_000 + 5_000_000)
+        assert max(r.log_ns for r in given if r.topic == "reward") == tick_ns
+        assert max(r.log_ns for r in given) < tick_ns + PERIOD_NS
+    episode.end(START_NS + 5 * PERIOD_NS, now=0.0)
+    assert episode.beyond == 0
+
+
 def test_a_message_later_than_the_hold_is_written_when_it_comes() -> None:
     episode = EpisodeCut(RULES, window=2.0, hold=0.2)
     sent = [
