@@ -31,8 +31,10 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
+# The graphs of nodes have the machine to themselves; the rest shares it.
 unit: setup
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --ignore=test/nodes
+	$(BIN)/pytest test/nodes
 
 test-learning: setup
 	$(BIN)/pytest -m learning

@@ -8,9 +8,9 @@ compared with what the bag without an end gives to whoever reads it from its beg
 
 A message is on disk once its chunk, of at most 256 KB, was written out, half a second after it was
 begun at the latest. It comes into its chunk when the tick before it was decided to be acted on, or,
-where it takes its stamp from another topic, a control period later (0.1 s). To that come the steps of
-the joint states (10 ms) and of the recorder's looks (5 ms), and however long the machine keeps it
-waiting. Loss and holes are counted per topic: what is missing may only be its end.
+where it takes its stamp from another topic, a control period later (0.1 s). To that come the steps
+of the joint states (10 ms) and of the recorder's looks (5 ms), and however long the machine keeps
+it waiting. Loss and holes are counted per topic: what is missing may only be its end.
 The last line is JSON.
 """
 

@@ -87,8 +87,8 @@ def _record(policy: str, options: argparse.Namespace) -> tuple[Path, int]:
     Raises:
         UserError: no such policy, or an argument that could not work.
     """
-    from rl_robot.bringup.graphs import DEPLOY, run_folder
     from rl_robot.bringup.runner import run_bare
+    from rl_robot.bringup.session_graphs import DEPLOY, run_folder
     from rl_robot.policies.network import NetworkPolicy
 
     spec = NetworkPolicy.load(Path(policy)).spec

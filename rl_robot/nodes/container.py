@@ -10,7 +10,7 @@ from importlib import import_module
 
 from rclpy.utilities import remove_ros_args
 
-from rl_robot.bringup.graphs import MEMBERS
+from rl_robot.bringup.session_graphs import MEMBERS
 from rl_robot.ros.node import GraphNode, run_together
 
 

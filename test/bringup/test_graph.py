@@ -12,7 +12,8 @@ from rl_robot.bringup.graph import (
     describe_arguments,
     parse_arguments,
 )
-from rl_robot.bringup.graphs import COLLECT, DEPLOY, MEMBERS, REPLAY, TRAIN, find_graph
+from rl_robot.bringup.graphs import COLLECT, DEPLOY, REPLAY, TRAIN, find_graph
+from rl_robot.bringup.session_graphs import MEMBERS
 from rl_robot.errors import UserError
 from rl_robot.experience.runs import RunFolder
 from rl_robot.learners import SacConfig
