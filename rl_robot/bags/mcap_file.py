@@ -19,6 +19,7 @@ from rl_robot.bags.mcap_records import (
     MESSAGE_RECORD,
     RECORD,
     Channel,
+    Chunk,
     ChunkPlace,
     DamageError,
     RawMessage,
@@ -76,6 +77,8 @@ class McapFile:
         self.channels = summary.channels
         self.statistics = summary.statistics
         self.metadata, self._loose = self._outside_chunks()
+        if self._loose and not self._verified and self._have_checksums():
+            raise DamageError("messages lie outside its chunks, which have checksums")
 
     def type_of(self, channel: Channel) -> str:
         """Return the ROS type of a channel's messages; empty when the file does not say."""
@@ -115,13 +118,20 @@ class McapFile:
             yield place.first_ns, self._contents(place.at)
 
     def _contents(self, at: int) -> bytes:
-        record = next(walk(self._view, at, len(self._view)))
-        if record.opcode != Opcode.CHUNK:
-            raise DamageError(f"there is no chunk at {at}, where the index says one is")
+        chunk = self._chunk(at)
         try:
-            return unpack(read_chunk(self._view, record), check=not self._verified)
+            return unpack(chunk, check=not self._verified)
         except DamageError as error:
             raise DamageError(f"the chunk at {at}: {error}") from None
+
+    def _chunk(self, at: int) -> Chunk:
+        record = next(walk(self._view, at, len(self._view)), None)
+        if record is None or record.opcode != Opcode.CHUNK:
+            raise DamageError(f"there is no chunk at {at}, where the index says one is")
+        return read_chunk(self._view, record)
+
+    def _have_checksums(self) -> bool:
+        return any(self._chunk(place.at).crc for place in self._chunks)
 
     def _indexed(self) -> Summary:
         """Make an index by reading all there is, for a file that has none."""

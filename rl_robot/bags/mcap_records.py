@@ -9,7 +9,7 @@ Format: https://mcap.dev/spec
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from operator import le
@@ -27,7 +27,7 @@ FOOTER = struct.Struct("<BQQQI")  # opcode, length, summary start, summary offse
 DATA_END = struct.Struct("<BQI")  # opcode, length, CRC
 
 _PIECE = 1 << 20  # bytes unpacked at a time
-MOST_CHUNK_BYTES = 1 << 30  # a chunk that says it unpacks to more is damaged, or hostile
+MOST_CHUNK_BYTES = 1 << 28  # a chunk that says it unpacks to more is damaged, or hostile
 _OF_NO_CONCERN = (
     Opcode.FOOTER,
     Opcode.CHUNK_INDEX,
@@ -144,7 +144,7 @@ class RawSeries(NamedTuple):
             [self.raws[row] for row in order],
         )
 
-    def and_(self, other: "RawSeries") -> "RawSeries":
+    def with_those_of(self, other: "RawSeries") -> "RawSeries":
         """Return both together, in the order of their log times."""
         if not self.raws or not other.raws:
             return other if other.raws else self
@@ -180,7 +180,7 @@ def read_schema(view: memoryview | bytes, record: Record) -> Schema:
         DamageError: its parts don't fit into it.
     """
     fields = _Fields(view, record)
-    number = fields.take(_ID)
+    number = fields.number()
     return Schema(number, fields.text(), fields.text(), fields.block())
 
 
@@ -257,27 +257,19 @@ def read_unfinished_chunk(view: memoryview, at: int) -> Chunk | None:
     return Chunk(at, len(view), first, last, size, crc, name.decode("ascii", "replace"), data)
 
 
-def is_sound(view: memoryview, record: Record) -> bool:
+def is_sound(view: memoryview | bytes, record: Record) -> bool:
     """Whether the parts of a record fit into it exactly, as far as its kind is known to tell."""
     fields = _Fields(view, record)
     try:
         if record.opcode == Opcode.CHUNK:
-            read_chunk(view, record)
+            read_chunk(memoryview(view), record)
             return True
-        if record.opcode == Opcode.HEADER:
-            fields.text(), fields.text()
-        elif record.opcode == Opcode.SCHEMA:
-            fields.several(_ID), fields.text(), fields.text(), fields.block()
-        elif record.opcode == Opcode.CHANNEL:
-            fields.several(_PAIR), fields.text(), fields.text(), fields.table()
-        elif record.opcode == Opcode.METADATA:
-            fields.text(), fields.table()
-        elif record.opcode == Opcode.MESSAGE_INDEX:
-            fields.several(_ID), fields.block()
-        elif record.opcode == Opcode.MESSAGE:
+        if record.opcode == Opcode.MESSAGE:
             return record.end - record.body >= MESSAGE.size
-        else:
+        if record.opcode not in _PARTS:
             return record.opcode in _OF_NO_CONCERN
+        for take in _PARTS[record.opcode]:
+            take(fields)
     except DamageError:
         return False
     return fields.at == record.end
@@ -356,6 +348,9 @@ class _Fields:
     def take(self, kind: struct.Struct) -> int:
         return self.several(kind)[0]
 
+    def number(self) -> int:
+        return self.take(_ID)
+
     def part(self, size: int) -> memoryview:
         start, self.at = self.at, self.at + size
         if self.at > self._record.end:
@@ -380,3 +375,12 @@ class _Fields:
             key = self.text()
             table[key] = self.text()
         return table
+
+
+_PARTS: dict[int, tuple[Callable[[_Fields], object], ...]] = {
+    Opcode.HEADER: (_Fields.text, _Fields.text),
+    Opcode.SCHEMA: (_Fields.number, _Fields.text, _Fields.text, _Fields.block),
+    Opcode.CHANNEL: (_Fields.number, _Fields.number, _Fields.text, _Fields.text, _Fields.table),
+    Opcode.METADATA: (_Fields.text, _Fields.table),
+    Opcode.MESSAGE_INDEX: (_Fields.number, _Fields.block),
+}

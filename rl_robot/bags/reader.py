@@ -115,7 +115,7 @@ class BagReader:
                         f"{message_type}: one is needed"
                     )
                 before = RawSeries(*found[topic][1:])  # of another channel of this topic
-                found[topic] = Series(message_type, *before.and_(series))
+                found[topic] = Series(message_type, *before.with_those_of(series))
         except DamageError as error:
             raise self._damaged(error) from None
         return found

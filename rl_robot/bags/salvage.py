@@ -243,7 +243,7 @@ class _Walker:
         self._found._kept.append(_Kept(chunk.at, chunk=chunk))
         self._checksums |= bool(chunk.crc)
         for inner in walk(contents, 0, len(contents)):
-            if inner.opcode in _DEFINITIONS:
+            if inner.opcode in _DEFINITIONS and is_sound(contents, inner):
                 self._define(contents, inner, vouched=bool(chunk.crc))
         return record.end
 

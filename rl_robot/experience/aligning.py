@@ -3,7 +3,7 @@
 At a tick an observation is the newest message captured at or before it, whatever was recorded
 later, and says how old it was. The action of a step is the newest one from its tick on, before the
 next tick; where there is none, the one before still holds. The reward of a step is the newest after
-its tick, up to and with the next.
+its tick, up to and with the next; one that has no stamp, the first from the next tick on.
 
 What has to be done to the data is counted, by topic and kind (`streams.read_streams`), and:
 
@@ -33,6 +33,7 @@ from rl_robot.experience.streams import Ints, Stream, read_streams
 _TICKS = "its ticks"  # names of what is read beside the observations, whose have no spaces:
 _ACTION = "its action"
 _OPTIONAL = {"proposed": "its proposal", "reward": "its reward", "terminated": "its end"}
+_SILENCE = 2.5  # periods of the grid, or of the reference, from which on there are no ticks
 _TERMINAL = ("success", "terminated")  # outcomes after which there was nothing more to gain
 
 
@@ -66,8 +67,15 @@ def align(bag: Path | str | BagReader, bag_map: BagMap) -> list[AlignedEpisode]:
     episodes = [episode for episode in found if episode is not None]
     if not episodes:
         raise UserError(f"{bag.path} holds no whole step: {_shown(counts)}")
-    metadata = _metadata(bag)
-    return [_told(episode, metadata, bag, counts) for episode in episodes]
+    # The counts are the whole bag's, and its outcome is that of its end.
+    told = [_told(episodes[-1], _metadata(bag), bag, {} if len(episodes) > 1 else counts)]
+    if len(episodes) > 1:
+        told = (
+            [_told(episodes[0], None, bag, counts)]
+            + [_told(episode, None, bag, {}) for episode in episodes[1:-1]]
+            + told
+        )
+    return told
 
 
 def _streams(
@@ -117,6 +125,8 @@ def _episode(
     gaps = np.flatnonzero(uneven | ~fresh[:-1] | ~fresh[1:] | expired)
     counts["held"] += int(held.sum())
     counts["gaps"] += len(gaps)
+    if len(gaps) == len(ticks_ns) - 1:
+        return None
     sensed_ns = np.max([s.published_ns[rows[name]] for name, s in observed.items()], axis=0)
     action = done.take(acted).astype(np.float32)
     return AlignedEpisode(
@@ -140,7 +150,7 @@ def _episode(
 def _ticks(reference: Stream, bag_map: BagMap) -> tuple[Ints, float]:
     """Return the ticks and their period, both ns.
 
-    A grid has ticks only where the reference has something new, so that a gap of hours, or a clock
+    A grid has no ticks where the reference is silent for long, so that a gap of hours, or a clock
     that jumps ahead, costs nothing.
     """
     stamps_ns = reference.stamps_ns
@@ -149,10 +159,21 @@ def _ticks(reference: Stream, bag_map: BagMap) -> tuple[Ints, float]:
         period = bag_map.period * 1e9 or (float(np.median(steps)) if len(steps) else 0.0)
         return stamps_ns, period
     period_ns = round(bag_map.period * 1e9)
+    return _grid(stamps_ns, period_ns, reference.source.max_age), float(period_ns)
+
+
+def _grid(stamps_ns: Ints, period_ns: int, max_age: float) -> Ints:
+    """Return the ticks of a grid through the first stamp, wherever the newest is young enough."""
+    usual = float(np.median(np.diff(stamps_ns))) if len(stamps_ns) > 1 else 0.0
+    young = min(_SILENCE * max(period_ns, usual), max_age * 1e9)
     since = stamps_ns - stamps_ns[0]
-    cells = np.unique(-(-since // period_ns))  # the tick at or after each stamp
-    ticks_ns = stamps_ns[0] + cells * period_ns
-    return ticks_ns[ticks_ns <= stamps_ns[-1]], float(period_ns)
+    first = -(-since // period_ns)  # the tick at or after each stamp
+    until = np.append(first[1:], first[-1] + 1)  # the one at or after the next stamp
+    last = np.minimum(until - 1, (since + round(young)) // period_ns)
+    last[-1] = since[-1] // period_ns  # beyond the last stamp it is not known what there was
+    counts = np.maximum(last - first + 1, 0)
+    starts = np.repeat(first - np.append(0, np.cumsum(counts)[:-1]), counts)
+    return stamps_ns[0] + (starts + np.arange(counts.sum())) * period_ns
 
 
 def _complete(
@@ -176,19 +197,32 @@ def _proposed(stream: Stream | None, ticks_ns: Ints, steps: int) -> npt.NDArray[
 
 
 def _total(stream: Stream | None, ticks_ns: Ints) -> npt.NDArray[np.float32]:
-    """Return the sum of the numbers of the reward of each step, NaN where there is none."""
+    """Return the sum of the numbers of the reward of each step, NaN where there is none.
+
+    One that is stamped says which moment it judges. One that is not was recorded after the
+    observation that it judges, and before the next.
+    """
     if stream is None:
         return np.full(len(ticks_ns) - 1, np.nan, np.float32)
-    rows = stream.newest(ticks_ns[1:])
-    said = (rows >= 0) & (stream.stamps_ns[rows] > ticks_ns[:-1])
+    if stream.is_stamped:
+        rows = stream.newest(ticks_ns[1:])
+        said = (rows >= 0) & (stream.stamps_ns[rows] > ticks_ns[:-1])
+    else:
+        rows = stream.newest(ticks_ns[1:] - 1) + 1
+        said = rows < len(stream.stamps_ns)
+        rows = np.minimum(rows, len(stream.stamps_ns) - 1)
+        following = np.append(ticks_ns[2:], 2 * ticks_ns[-1] - ticks_ns[-2])
+        said &= stream.stamps_ns[rows] < following
     return np.where(said, stream.take(rows).sum(axis=1), np.nan).astype(np.float32)
 
 
 def _ended(stream: Stream | None, ticks_ns: Ints) -> bool:
-    """Whether something said by the last tick that the episode truly ended."""
+    """Whether something said of the last tick, or of one before, that the episode truly ended."""
     if stream is None:
         return False
-    row = int(stream.newest(ticks_ns[-1:])[0])
+    # What has no stamp was recorded after the observation that it speaks of, and before the next.
+    until = ticks_ns[-1] if stream.is_stamped else 2 * ticks_ns[-1] - ticks_ns[-2] - 1
+    row = int(stream.newest(np.array([until]))[0])
     return row >= 0 and bool(stream.take(np.array([row])).any())
 
 

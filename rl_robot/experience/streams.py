@@ -17,6 +17,7 @@ from rl_robot.experience.pictures import PICTURES, read_pictures
 
 Ints = npt.NDArray[np.int64]
 
+_ONE_CLOCK_NS = 3600 * 1_000_000_000  # stamps and times of recording that are nearer are of one
 RESTART_NS = 1_000_000_000  # a clock that jumps back by more was restarted; less is reordering
 
 
@@ -54,6 +55,7 @@ class Stream:
     Attributes:
         stamps_ns: (N,) of capture.
         published_ns: (N,) wall time at which they were published, or recorded.
+        is_stamped: the stamps are the messages' own; otherwise when they were recorded.
         components: names of the D numbers; empty for pictures, and where no message holds any.
         values: (N, D) float64; of pictures the N messages, unread.
     """
@@ -62,6 +64,7 @@ class Stream:
     type: str
     stamps_ns: Ints
     published_ns: Ints
+    is_stamped: bool
     components: tuple[str, ...]
     values: Any
 
@@ -93,7 +96,8 @@ def read_streams(source: Source, messages: Series, counts: Counter[str]) -> list
 
     - malformed: not of their type, or without the fields asked for; left out;
     - not finite: numbers that are none; left out;
-    - unstamped: with a stamp of 0, which takes the time of recording instead;
+    - unstamped: with a stamp of 0, which takes the time of recording instead where the topic's
+      other stamps are of that clock;
     - reordered: recorded after one that was captured later; put in their place;
     - late: a single one that would be more than a second back; left out;
     - ahead: a single one stamped more than a second ahead of both its neighbours; left out;
@@ -117,13 +121,10 @@ def read_streams(source: Source, messages: Series, counts: Counter[str]) -> list
         )
     log_ns = times_array(messages.log_ns, source.topic)[table.rows]
     published_ns = times_array(messages.publish_ns, source.topic)[table.rows]
-    stamps_ns = table.stamps_ns
-    if source.stamp == "log" or stamps_ns is None:
-        stamps_ns = log_ns
-    else:
-        unstamped = stamps_ns == 0
-        counts[f"{source.topic}: unstamped"] += int(unstamped.sum())
-        stamps_ns = np.where(unstamped, log_ns, stamps_ns)
+    is_stamped = source.stamp == "header" and table.stamps_ns is not None
+    stamps_ns = log_ns
+    if is_stamped and table.stamps_ns is not None:
+        stamps_ns = _stamped(table.stamps_ns, log_ns, source.topic, counts)
     stamps_ns = stamps_ns + source.offset_ns
     streams = []
     for stretch in _stretches(stamps_ns, source.topic, counts):
@@ -137,6 +138,7 @@ def read_streams(source: Source, messages: Series, counts: Counter[str]) -> list
                 messages.type,
                 stamps_ns[order],
                 published_ns[order],
+                is_stamped,
                 table.components,
                 values,
             )
@@ -203,7 +205,9 @@ def _numbers(
         return _Table(np.zeros(0, np.int64), None, np.zeros((0, 0)), components, problem)
     row, table = np.concatenate(rows), np.concatenate(parts)
     order = np.argsort(row, kind="stable")
-    finite = np.isfinite(table).all(axis=1)[order]
+    # As float32, which is what becomes of them: 1e300 is not finite then.
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(table.astype(np.float32)[order]).all(axis=1)
     counts[f"{source.topic}: not finite"] += int((~finite).sum())
     order = order[finite]
     stamps_ns = _picked(np.concatenate(stamps), order) if stamps else None
@@ -300,6 +304,21 @@ def _stamps(group: Columns) -> Ints | None:
     return (sec * 1_000_000_000 + nanosec)[:, 0]
 
 
+def _stamped(stamps_ns: Ints, log_ns: Ints, topic: str, counts: Counter[str]) -> Ints:
+    """Return the stamps, with the time of recording where there is none.
+
+    A simulation's clock begins at 0: beside stamps of such a clock a 0 is what it says.
+    """
+    unstamped = stamps_ns == 0
+    if not unstamped.any():
+        return stamps_ns
+    apart = np.median(np.abs(log_ns - stamps_ns)[~unstamped]) if not unstamped.all() else 0
+    if apart > _ONE_CLOCK_NS:
+        return stamps_ns
+    counts[f"{topic}: unstamped"] += int(unstamped.sum())
+    return np.where(unstamped, log_ns, stamps_ns)
+
+
 def _stretches(stamps_ns: Ints, topic: str, counts: Counter[str]) -> list[Ints]:
     """Split rows where the clock was restarted; leave out single ones stamped far from the rest."""
     rows = np.arange(len(stamps_ns))
@@ -308,10 +327,13 @@ def _stretches(stamps_ns: Ints, topic: str, counts: Counter[str]) -> list[Ints]:
     if not back.any():
         return [rows]
     stretches: list[list[int]] = [[]]
-    newest = stamps_ns[0]
+    if (stamps_ns[1:3] < stamps_ns[0] - RESTART_NS).sum() == 2:
+        counts[f"{topic}: ahead"] += 1
+        rows = rows[1:]
+    newest = stamps_ns[rows[0]]
     for row in rows:
         is_back = stamps_ns[row] < newest - RESTART_NS
-        stays = row + 1 < len(rows) and stamps_ns[row + 1] < newest - RESTART_NS
+        stays = row + 1 < len(stamps_ns) and stamps_ns[row + 1] < newest - RESTART_NS
         if is_back and not stays:
             counts[f"{topic}: late"] += 1
             continue

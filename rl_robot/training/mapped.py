@@ -13,6 +13,9 @@ from rl_robot.experience.bag_map import BagMap
 from rl_robot.experience.transitions import EpisodeTransitions
 from rl_robot.tasks import Task, flatten_rows
 
+_ROUNDING = 1e-4
+_MOST_BEYOND = 0.01  # part of an episode's actions that may lie beyond their range, and are cut off
+
 
 class MappedReader:
     """Reads bags whose topics a map gives the names of a task's observations and action."""
@@ -50,6 +53,12 @@ class MappedReader:
                 f"{episode.origin}: the action has {len(episode.action_names)} numbers "
                 f"({', '.join(episode.action_names)}), task {self._task.name} has {actions} "
                 f"({', '.join(self._task.action_names)})"
+            )
+        beyond = float(np.mean(np.abs(episode.action) > 1.0 + _ROUNDING))
+        if beyond > _MOST_BEYOND:
+            raise UserError(
+                f"{episode.origin}: the action reaches from {episode.action.min():.4g} to "
+                f"{episode.action.max():.4g}, and -1 to 1 is expected: give scale in the map"
             )
         rows = {}
         for name, entry in self._task.observation_spec.items():

@@ -134,13 +134,36 @@ def test_two_channels_of_one_topic_are_one_topic(tmp_path: Path) -> None:
 def test_messages_outside_and_in_chunks(tmp_path: Path) -> None:
     """No writer that we know does so, but the format lets it."""
     outside = write_mcap(tmp_path / "outside.mcap", SAID[:40:2], use_chunking=False)
-    inside = write_mcap(tmp_path / "inside.mcap", [*SAID[1:40:2], *SAID[40:]])
+    within = [*SAID[1:40:2], *SAID[40:]]
+    inside = write_mcap(tmp_path / "inside.mcap", within, enable_crcs=False)
     path = tmp_path / "bag.mcap"
     path.write_bytes(joined(inside, outside))
     bag = BagReader(path)
     assert [m.raw for m in bag.messages()] == [m.raw for m in SAID]
     notes = bag.series(["note"])["note"].raws
     assert notes == [m.raw for m in SAID if m.topic == "/note"]
+
+
+def test_messages_outside_chunks_that_have_checksums_are_damage(tmp_path: Path) -> None:
+    """One flipped bit makes a message of another record; beside checksums it is not believed."""
+    outside = write_mcap(tmp_path / "outside.mcap", SAID[:3], use_chunking=False)
+    inside = write_mcap(tmp_path / "inside.mcap", SAID[3:])
+    path = tmp_path / "bag.mcap"
+    path.write_bytes(joined(inside, outside))
+    with pytest.raises(UserError, match="messages lie outside its chunks, which have checksums"):
+        BagReader(path)
+
+
+def test_an_index_that_points_beyond_the_file_is_damage(tmp_path: Path) -> None:
+    path = write_mcap(tmp_path / "bag.mcap", SAID, enable_crcs=False)
+    data = bytearray(path.read_bytes())
+    for record in walk(memoryview(data), len(MAGIC), len(data) - len(MAGIC)):
+        if record.opcode == Opcode.CHUNK_INDEX:
+            struct.pack_into("<Q", data, record.body + 16, len(data))  # where the chunk begins
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"there is no chunk at \d+, where the index says"):
+        list(BagReader(path).messages())
+    assert check(path)
 
 
 def joined(first: Path, second: Path) -> bytes:

@@ -21,6 +21,7 @@ from rl_robot.errors import UserError
 
 TYPES = {name: synthetic.TYPES[name] for name in ("clock", "reward")}
 CHUNKS, STEPS = 4, 5
+PLAIN = CompressionType.NONE
 START_NS, STEP_NS = 10**10, 10**8
 
 Message = tuple[int, int, int, int, bytes]
@@ -287,6 +288,19 @@ def test_what_has_no_checksum_is_kept_and_counted(tmp_path: Path) -> None:
     found = salvaged(plain[: len(plain) // 2])
     assert found.unverified == found.chunks + 2  # the type and the topic
     assert messages_of(found)
+
+
+def test_any_damage_of_a_file_without_checksums_is_survived(tmp_path: Path) -> None:
+    """Nothing tells its bytes from right ones, but whatever they say, it is read or left out."""
+    file = write_foreign(tmp_path / "plain.mcap", enable_crcs=False, compression=PLAIN)
+    data = file.read_bytes()
+    chance = random.Random(4)
+    for _ in range(1500):
+        damaged = bytearray(data)
+        for _ in range(chance.choice([1, 2, 8])):
+            damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+        found = salvaged(bytes(damaged))
+        assert len(messages_of(found)) <= 61
 
 
 def test_bounds(tmp_path: Path) -> None:

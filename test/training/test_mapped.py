@@ -93,6 +93,14 @@ def test_sizes_that_differ_from_the_tasks_are_named(ours: Path, tmp_path: Path) 
         MappedReader(TASK, other).read(bag)
 
 
+def test_an_action_beyond_its_range_is_refused_and_not_cut_off(ours: Path, tmp_path: Path) -> None:
+    table = TransitionReader(TASK, ROBOT).read_table(ours)
+    bag = write_theirs(tmp_path / "theirs", table)
+    wide = replace(MAP, action=Source("/their/stick", scale=(50.0,)))
+    with pytest.raises(UserError, match=r"the action reaches from -\d.* give scale in the map"):
+        MappedReader(TASK, wide).read(bag)
+
+
 def test_a_trainer_learns_from_mapped_bags_without_a_robot(ours: Path, tmp_path: Path) -> None:
     table = TransitionReader(TASK, ROBOT).read_table(ours)
     for number in range(2):
