@@ -8,14 +8,19 @@ import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from rosbags.rosbag2 import Reader
 
 from rl_robot.bags.mcap_file import McapFile
 from rl_robot.bags.mcap_records import DamageError, RawMessage, RawSeries
+from rl_robot.bags.metadata import METADATA_FILE, ROSBAG2, custom_of, load_metadata
+from rl_robot.bags.packed import unpack_message, unpacked_files
+from rl_robot.errors import UserError
 
+_MCAP, _DATABASE = ".mcap", ".db3"
 _COMPRESSION_MODE = re.compile(r"^\s*compression_mode:\s*[\"']?(\w+)", re.MULTILINE)
+_BY_FILE, _BY_MESSAGE = "file", "message"  # what rosbag2 compresses
 
 
 class Topic(NamedTuple):
@@ -93,16 +98,17 @@ class RosbagsStorage:
     def __init__(self, path: Path) -> None:
         """Open a bag's folder, or a file of its own; raises as `McapStorage`."""
         self._path = path
+        self._packed = False  # each message by itself
         with self._opened() as reader:
-            self.metadata = {str(k): str(v) for k, v in _custom(reader).items()}
+            self.metadata = custom_of(_custom(reader))
             self.span = (reader.start_time, reader.end_time - 1) if reader.message_count else (0, 0)
             self.topics = {
-                # as its YAML says, which may say anything
-                number: Topic(str(connection.topic), str(connection.msgtype), connection.msgcount)
+                number: Topic(connection.topic, connection.msgtype, connection.msgcount)
                 for number, connection in enumerate(reader.connections)
             }
-            if not all(isinstance(topic.messages, int) for topic in self.topics.values()):
-                raise ValueError("the messages of a topic are no number in its metadata")
+            for name, kind, count, _ in self.topics.values():  # as its YAML says, or whatever else
+                if not (isinstance(name, str) and isinstance(kind, str) and isinstance(count, int)):
+                    raise ValueError("a topic is described wrongly in its metadata")
 
     def messages(self, numbers: Collection[int]) -> Iterator[RawMessage]:
         """See `Storage`; messages have one time, and are numbered as they come."""
@@ -114,7 +120,8 @@ class RosbagsStorage:
             if not wanted:
                 return
             for sequence, (connection, log_ns, raw) in enumerate(reader.messages(wanted)):
-                yield RawMessage(places[connection.id], sequence, log_ns, log_ns, bytes(raw))
+                message = unpack_message(raw) if self._packed else bytes(raw)
+                yield RawMessage(places[connection.id], sequence, log_ns, log_ns, message)
 
     def series(self, numbers: Collection[int]) -> dict[int, RawSeries]:
         """See `Storage`."""
@@ -129,12 +136,31 @@ class RosbagsStorage:
     @contextmanager
     def _opened(self) -> Iterator[Reader]:
         try:
-            with Reader(self._path) as reader:
+            with self._plain() as path, Reader(path) as reader:
+                if self._packed:
+                    # It would unpack messages of any size.
+                    storage = reader.storage
+                    storage.metadata = storage.metadata._replace(compression_mode=None)
                 yield reader
-        except (GeneratorExit, KeyboardInterrupt):
+        except (GeneratorExit, KeyboardInterrupt, UserError):
             raise
         except Exception as error:  # of three packages' parsers, each with errors of its own
             raise DamageError(" ".join(str(error).split()) or type(error).__name__) from error
+
+    @contextmanager
+    def _plain(self) -> Iterator[Path]:
+        """Where the bag lies without its files being compressed."""
+        if not self._path.is_dir():
+            yield self._path
+            return
+        document = load_metadata(self._path)
+        mode = str(document[ROSBAG2].get("compression_mode")).lower()
+        self._packed = mode == _BY_MESSAGE
+        if mode != _BY_FILE:
+            yield self._path
+            return
+        with unpacked_files(self._path, document) as path:
+            yield path
 
 
 def mcap_file(path: Path) -> Path | None:
@@ -146,7 +172,11 @@ def mcap_file(path: Path) -> Path | None:
     if not path.exists():
         raise FileNotFoundError(f"there is no bag at {path}")
     if path.is_file():
-        return path if path.suffix == ".mcap" else None
+        if path.suffix not in (_MCAP, _DATABASE):
+            raise FileNotFoundError(
+                f"{path} is not a bag: a bag is a folder, or its {_MCAP} or {_DATABASE} file"
+            )
+        return path if path.suffix == _MCAP else None
     files = sorted(path.glob("*.mcap"))
     others = [found for kind in ("*.db3", "*.zstd") for found in path.glob(kind)]
     if not files and not others:
@@ -157,13 +187,13 @@ def mcap_file(path: Path) -> Path | None:
 def _packed_messages(folder: Path) -> bool:
     """Whether rosbag2 compressed each message by itself: an MCAP file does not say so."""
     try:
-        text = (folder / "metadata.yaml").read_text(encoding="utf-8", errors="replace")
+        text = (folder / METADATA_FILE).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
     found = _COMPRESSION_MODE.search(text)
-    return found is not None and found[1].lower() == "message"
+    return found is not None and found[1].lower() == _BY_MESSAGE
 
 
-def _custom(reader: Reader) -> dict[str, str]:
+def _custom(reader: Reader) -> Any:
     """Return rosbag2's custom data, which only a bag's folder has."""
-    return getattr(getattr(reader.storage, "metadata", None), "custom", None) or {}
+    return getattr(getattr(reader.storage, "metadata", None), "custom", None)
