@@ -133,7 +133,12 @@ def _check(options: argparse.Namespace) -> int:
     bags = find_bags(options.targets, unfinished=True)
     unsound = 0
     for path in _with_progress(bags, "checked"):
-        problems = check(path)
+        try:
+            problems = check(path)
+        except UserError as error:  # what is no bag, or can't be read
+            if len(bags) == 1:
+                raise
+            problems = [str(error).removeprefix(f"{path} ")]
         unsound += bool(problems)
         for problem in problems:
             print(f"{path}: {problem}")

@@ -186,6 +186,10 @@ def test_check_goes_on_after_a_bag_that_is_none(
     done = bag_command("check", text, database, bag)
     assert (done.status, done.err, done.out[-1]) == (1, [], "1 of 3 bags are sound")
     assert {line.split(": ")[0] for line in done.out[:-1]} == {str(text), str(database)}
+    (report := tmp_path / "report.html").write_text("<html>")
+    done = bag_command("check", report, bag)
+    assert (done.status, done.err, done.out[-1]) == (1, [], "1 of 2 bags are sound")
+    assert done.out[0].startswith(f"{report}: is not a bag: a bag is a folder")
 
 
 # --- repair --------------------------------------------------------------------------------------
@@ -389,19 +393,36 @@ def test_a_file_in_the_place_of_a_folder_is_named_in_a_line(
     assert {path.name for path in tmp_path.iterdir()} == {"bag", "broken", "dataset", "file"}
 
 
-def test_of_a_repair_that_the_disk_ends_nothing_is_left(
-    bag_command: Command, bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("when", ["write", "close"])
+@pytest.mark.parametrize("command", ["repair", "relabel", "import"])
+def test_nothing_is_left_of_what_the_disk_has_no_room_for(
+    bag_command: Command,
+    bag: Path,
+    recording: Recording,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    when: str,
 ) -> None:
-    damage(bag)
+    source, rest = bag, ["--task", "reach"] if command == "relabel" else []
+    if command == "repair":
+        damage(bag)
+    else:
+        source = recording.write(tmp_path / "reached")
+    if command == "import":
+        dataset = tmp_path / "dataset"
+        bag_command("export", source, "--format", "lerobot", "--out", dataset)
+        source = dataset
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(EpisodeWriter, "write", full)
+    monkeypatch.setattr(EpisodeWriter, when, full)
     out = tmp_path / "new"
-    line = refused(bag_command("repair", bag, "--out", out))
+    line = refused(bag_command(command, source, "--out", out, *rest))
     assert line == f"{out} can't be read or written: No space left on device"
-    assert [path.name for path in tmp_path.iterdir()] == ["bag"]
+    assert not out.exists() or not list(out.iterdir())
+    assert not list(tmp_path.rglob("*.part"))
 
 
 # --- mistyped ------------------------------------------------------------------------------------

@@ -136,10 +136,10 @@ def _write(
         ]
         for stamp, published, topic, raw in heapq.merge(*streams):
             writer.write(topic, raw, stamp, published)
+        return writer.close(_metadata(description, episode, timeline))
     except BaseException:
         writer.abort()
         raise
-    return writer.close(_metadata(description, episode, timeline))
 
 
 def _type(description: Description, key: str) -> str:
