@@ -55,12 +55,11 @@ def load_metadata(folder: Path) -> dict[str, Any]:
         OSError: it can't be read.
         ValueError: it is too large, no YAML, or says nothing of a bag.
     """
-    with (folder / METADATA_FILE).open("rb") as stream:
-        raw = stream.read(_FILE_BYTES + 1)
-    if len(raw) > _FILE_BYTES:
+    file = folder / METADATA_FILE
+    if file.stat().st_size > _FILE_BYTES:
         raise ValueError(f"{METADATA_FILE} has more than {_FILE_BYTES >> 20} MB")
     try:
-        loader = yaml.SafeLoader(raw.decode("utf-8"))
+        loader = yaml.SafeLoader(file.read_text(encoding="utf-8"))
         node = loader.get_single_node()
         _require_bounded(node)
         document = loader.construct_document(node) if node else None

@@ -1,18 +1,19 @@
 """Where a bag's messages are kept: one MCAP file, or whatever else rosbag2 writes.
 
-A plain MCAP file is read by our own code. All the rest (sqlite3, several files, files or messages
-compressed by rosbag2) is read by the rosbags package.
+MCAP files are read by our own code, also several of them and what rosbag2 compressed in them;
+sqlite3 is read by the rosbags package.
 """
 
 import re
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from contextlib import ExitStack, contextmanager
+from pathlib import Path, PurePath
+from typing import Any, Protocol
 
 from rosbags.rosbag2 import Reader
 
 from rl_robot.bags.mcap_file import McapFile
+from rl_robot.bags.mcap_files import McapFiles, Topic
 from rl_robot.bags.mcap_records import DamageError, RawMessage, RawSeries
 from rl_robot.bags.metadata import METADATA_FILE, ROSBAG2, custom_of, load_metadata
 from rl_robot.bags.packed import unpack_message, unpacked_files
@@ -21,15 +22,6 @@ from rl_robot.errors import UserError
 _MCAP, _DATABASE = ".mcap", ".db3"
 _COMPRESSION_MODE = re.compile(r"^\s*compression_mode:\s*[\"']?(\w+)", re.MULTILINE)
 _BY_FILE, _BY_MESSAGE = "file", "message"  # what rosbag2 compresses
-
-
-class Topic(NamedTuple):
-    """A topic of a bag: its absolute name, its ROS type, its number of messages, its QoS (YAML)."""
-
-    name: str
-    type: str
-    messages: int
-    qos: str = ""
 
 
 class Storage(Protocol):
@@ -92,8 +84,27 @@ class McapStorage:
         return self._file.series(numbers)
 
 
+def open_other(path: Path) -> Storage:
+    """Open a bag that is not one plain MCAP file; raises as `McapStorage`."""
+    if path.is_file():
+        return RosbagsStorage(path)
+    with _as_damage():
+        document = load_metadata(path)
+        if document[ROSBAG2].get("storage_identifier") != "mcap":
+            return RosbagsStorage(path)
+        with _plain(path, document) as (place, names):
+            missing = [name for name in names if not (place / name).is_file()]
+            if missing:
+                raise DamageError(f"missing: {missing[0]}")
+            return McapFiles(
+                [place / name for name in names],
+                custom_of(document[ROSBAG2].get("custom_data")),
+                packed=_mode(document) == _BY_MESSAGE,
+            )
+
+
 class RosbagsStorage:
-    """Any other bag of rosbag2."""
+    """A bag in sqlite3."""
 
     def __init__(self, path: Path) -> None:
         """Open a bag's folder, or a file of its own; raises as `McapStorage`."""
@@ -135,32 +146,44 @@ class RosbagsStorage:
 
     @contextmanager
     def _opened(self) -> Iterator[Reader]:
-        try:
-            with self._plain() as path, Reader(path) as reader:
-                if self._packed:
-                    # It would unpack messages of any size.
-                    storage = reader.storage
-                    storage.metadata = storage.metadata._replace(compression_mode=None)
-                yield reader
-        except (GeneratorExit, KeyboardInterrupt, UserError):
-            raise
-        except Exception as error:  # of three packages' parsers, each with errors of its own
-            raise DamageError(" ".join(str(error).split()) or type(error).__name__) from error
+        with _as_damage(), ExitStack() as stack:
+            path = self._path
+            if path.is_dir():
+                document = load_metadata(path)
+                path, _ = stack.enter_context(_plain(path, document))
+                self._packed = _mode(document) == _BY_MESSAGE
+            reader = stack.enter_context(Reader(path))
+            if self._packed:
+                # It would unpack messages of any size.
+                storage = reader.storage
+                storage.metadata = storage.metadata._replace(compression_mode=None)
+            yield reader
 
-    @contextmanager
-    def _plain(self) -> Iterator[Path]:
-        """Where the bag lies without its files being compressed."""
-        if not self._path.is_dir():
-            yield self._path
-            return
-        document = load_metadata(self._path)
-        mode = str(document[ROSBAG2].get("compression_mode")).lower()
-        self._packed = mode == _BY_MESSAGE
-        if mode != _BY_FILE:
-            yield self._path
-            return
-        with unpacked_files(self._path, document) as path:
-            yield path
+
+@contextmanager
+def _as_damage() -> Iterator[None]:
+    try:
+        yield
+    except (DamageError, UserError):
+        raise
+    except Exception as error:  # of three packages' parsers, each with errors of its own
+        raise DamageError(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def _mode(document: dict[str, Any]) -> str:
+    """What rosbag2 compressed."""
+    return str(document[ROSBAG2].get("compression_mode")).lower()
+
+
+@contextmanager
+def _plain(folder: Path, document: dict[str, Any]) -> Iterator[tuple[Path, list[str]]]:
+    """Where a bag lies, and the names of its files there, without these being compressed."""
+    names = [PurePath(name).name for name in document[ROSBAG2]["relative_file_paths"]]
+    if _mode(document) != _BY_FILE:
+        yield folder, names
+        return
+    with unpacked_files(folder, document) as place:
+        yield place, [PurePath(name).stem for name in names]
 
 
 def mcap_file(path: Path) -> Path | None:

@@ -335,6 +335,31 @@ def test_files_are_unpacked_to_a_limit(tmp_path: Path, monkeypatch: pytest.Monke
         BagReader(folder)
 
 
+def test_a_chunk_of_one_of_several_files_is_unpacked_no_further_than_it_says(
+    tmp_path: Path,
+) -> None:
+    folder = write_rosbag2(tmp_path / "bag", SAID, storage=StoragePlugin.MCAP)
+    document = yaml.safe_load((folder / "metadata.yaml").read_text())
+    names = [next(folder.glob("*.mcap")).name, "second.mcap"]
+    document["rosbag2_bagfile_information"]["relative_file_paths"] = names
+    (folder / "metadata.yaml").write_text(yaml.safe_dump(document))
+    whole = write_mcap(folder / names[1], SAID).read_bytes()
+    chunk = next(r for r in walk(whole, len(MAGIC), len(whole)) if r.opcode == Opcode.CHUNK)
+    press = zstandard.ZstdCompressor().compress
+    frames = press(bytes(100)) + press(bytes(1 << 27))
+    body = struct.pack("<QQQII4sQ", 0, 1, 100, 0, 4, b"zstd", len(frames)) + frames
+    hostile = whole[: chunk.at] + struct.pack("<BQ", Opcode.CHUNK, len(body)) + body + the_end()
+    (folder / names[1]).write_bytes(hostile)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match=r"bag is damaged .*can't be unpacked"):
+            BagReader(folder)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 1 << 24
+
+
 def bombs(depth: int = 40) -> Iterator[tuple[str, str]]:
     """YAML of a few lines that stands for far more, and the last value's name."""
     lists = ["a0: &a0 [x, x]"]
