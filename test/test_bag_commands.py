@@ -420,7 +420,8 @@ def test_nothing_is_left_of_what_the_disk_has_no_room_for(
     monkeypatch.setattr(EpisodeWriter, when, full)
     out = tmp_path / "new"
     line = refused(bag_command(command, source, "--out", out, *rest))
-    assert line == f"{out} can't be read or written: No space left on device"
+    assert line.startswith(f"{out} can't be ")
+    assert line.endswith("written: No space left on device")
     assert not out.exists() or not list(out.iterdir())
     assert not list(tmp_path.rglob("*.part"))
 
