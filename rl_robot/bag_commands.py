@@ -11,11 +11,11 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rl_robot.bag_tables import aligned, task_name, tick_rate
 from rl_robot.bags.found import find_bags
 from rl_robot.errors import UserError
 
 if TYPE_CHECKING:
-    from rl_robot.bags import BagReader
     from rl_robot.experience.aligned import AlignedEpisode
     from rl_robot.supervision.progress import StatusLine
 
@@ -37,23 +37,23 @@ def add_bag_commands(commands: Any) -> None:
     info.add_argument("targets", **targets)
     info.add_argument("--json", action="store_true", help="all facts as JSON")
     info.add_argument("--plot", metavar="FILE", help="draw one bag's timeline (.png, .svg)")
-    info.set_defaults(run_command=_info)
+    info.set_defaults(run_command=_in_a_line(_info))
 
     check = own.add_parser("check", help="look for everything that can be wrong with bags")
     check.add_argument("targets", **targets)
-    check.set_defaults(run_command=_check)
+    check.set_defaults(run_command=_in_a_line(_check))
 
     repair = own.add_parser("repair", help="make a whole bag of what is whole of a damaged one")
     repair.add_argument("bag", metavar="BAG", help="a damaged bag, or one cut short (.part)")
     repair.add_argument("--out", metavar="FOLDER", help="the new bag (its name, or .repaired)")
-    repair.set_defaults(run_command=_repair)
+    repair.set_defaults(run_command=_in_a_line(_repair))
 
     relabel = own.add_parser("relabel", help="judge old bags by another reward")
     relabel.add_argument("targets", **targets)
     relabel.add_argument("--task", required=True, help="whose reward: a name, or module:Class")
     relabel.add_argument("--robot", help="robot by name or YAML (the bags' own)")
     relabel.add_argument("--out", required=True, metavar="FOLDER", help="for the new bags")
-    relabel.set_defaults(run_command=_relabel)
+    relabel.set_defaults(run_command=_in_a_line(_relabel))
 
     export = own.add_parser("export", help="bags as a data set for others")
     export.add_argument("targets", **targets)
@@ -67,13 +67,30 @@ def add_bag_commands(commands: Any) -> None:
     export.add_argument(
         "--keep-last", action="store_true", help="lerobot: a row for the last observation too"
     )
-    export.set_defaults(run_command=_export)
+    export.set_defaults(run_command=_in_a_line(_export))
 
     load = own.add_parser("import", help="a LeRobotDataset as bags")
     load.add_argument("dataset", metavar="FOLDER", help="with meta/info.json in it")
     load.add_argument("--out", required=True, metavar="FOLDER", help="for the bags")
     load.add_argument("--episodes", type=_numbers, metavar="N,N", help="only these")
-    load.set_defaults(run_command=_import)
+    load.set_defaults(run_command=_in_a_line(_import))
+
+
+def _in_a_line(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """Make one line of what the disk, or the name of a file, is the reason of."""
+
+    def run(options: argparse.Namespace) -> int:
+        try:
+            return command(options)
+        except BrokenPipeError:  # nobody reads what is printed: the caller knows what to do
+            raise
+        except OSError as error:
+            place = error.filename or getattr(options, "out", None)
+            why = error.strerror or " ".join(str(error).split()) or type(error).__name__
+            what = f"{place} can't be read or written: {why}" if place else why
+            raise UserError(what) from None
+
+    return run
 
 
 # --- the commands --------------------------------------------------------------------------------
@@ -116,7 +133,12 @@ def _check(options: argparse.Namespace) -> int:
     bags = find_bags(options.targets, unfinished=True)
     unsound = 0
     for path in _with_progress(bags, "checked"):
-        problems = check(path)
+        try:
+            problems = check(path)
+        except UserError as error:  # what is no bag, or can't be read
+            if len(bags) == 1:
+                raise
+            problems = [str(error).removeprefix(f"{path} ")]
         unsound += bool(problems)
         for problem in problems:
             print(f"{path}: {problem}")
@@ -161,6 +183,8 @@ def _relabel(options: argparse.Namespace) -> int:
         if target.exists() or targets.count(target) > 1:
             raise UserError(f"{target} would be written over: name another folder with --out")
     makers: dict[str, Relabeller] = {}
+    if options.robot:
+        makers[options.robot] = Relabeller(task, load_robot(options.robot))
     before: Counter[str] = Counter()
     after: Counter[str] = Counter()
     problems = []
@@ -174,24 +198,25 @@ def _relabel(options: argparse.Namespace) -> int:
         except UserError as error:
             if len(bags) == 1:
                 raise
-            problems.append(f"left out: {error}")
+            problems.append(str(error))
             continue
         before[bag.episode.outcome] += 1
         after[new] += 1
-    for problem in problems:
-        print(problem, file=sys.stderr)
-    if not after:
-        return UNSOUND
-    print(f"{after.total()} bags in {out}: {_counted(before)}; now {_counted(after)}")
-    return UNSOUND if problems else 0
+    if after:
+        print(f"{after.total()} bags in {out}: {_counted(before)}; now {_counted(after)}")
+    return _left_out(problems)
 
 
 def _export(options: argparse.Namespace) -> int:
     from rl_robot.exchange import export_lerobot, export_npz
 
+    _check_export(options)
     bags = find_bags(options.targets)
-    episodes = _aligned(bags, options)
-    first = next(episodes)
+    problems: list[str] = []
+    episodes = aligned(bags, options, problems)
+    first = next(episodes, None)
+    if first is None:
+        return _left_out(problems)
     counts: dict[str, int] = {}
 
     def noted() -> Iterator["AlignedEpisode"]:
@@ -212,8 +237,8 @@ def _export(options: argparse.Namespace) -> int:
             exported = export_lerobot(
                 (episode.with_vectors() for episode in noted()),
                 Path(options.out),
-                task=options.text or _task_name(first),
-                fps=options.fps or _rate(first),
+                task=options.text or task_name(first),
+                fps=options.fps or tick_rate(first),
                 robot_type=first.metadata.robot if first.metadata else "unknown",
                 keep_last=options.keep_last,
                 progress=told,
@@ -224,7 +249,15 @@ def _export(options: argparse.Namespace) -> int:
     print(f"{options.out}: {summary}")
     for kind, count in sorted(counts.items()):
         print(f"  {kind}: {count}")
-    return 0
+    return _left_out(problems)
+
+
+def _check_export(options: argparse.Namespace) -> None:
+    """Refuse what the format has no use for."""
+    lerobot_only = {"--text": options.text, "--fps": options.fps, "--keep-last": options.keep_last}
+    for name, given in lerobot_only.items():
+        if given and options.format != "lerobot":
+            raise UserError(f"{name} is for --format lerobot: leave it out")
 
 
 def _import(options: argparse.Namespace) -> int:
@@ -244,7 +277,11 @@ def _import(options: argparse.Namespace) -> int:
     print(f"{out}: {len(bags)} bags")
     if bags:
         map_file = out / "map.yaml"
-        map_file.write_text(as_yaml(map_of_import(BagReader(bags[0]))), encoding="utf-8")
+        text = as_yaml(map_of_import(BagReader(bags[0])))
+        if map_file.exists() and map_file.read_bytes() != text.encode():
+            print(f"{map_file} says something else already, and is kept: see whether it fits")
+            return 0
+        map_file.write_text(text, encoding="utf-8")
         print(f"{map_file}: what their topics mean, for --map")
     return 0
 
@@ -252,53 +289,13 @@ def _import(options: argparse.Namespace) -> int:
 # --- what they share -----------------------------------------------------------------------------
 
 
-def _aligned(bags: Iterable[Path], options: argparse.Namespace) -> Iterator["AlignedEpisode"]:
-    """The episodes of bags as tables: by a map, or as the task saw them."""
-    from rl_robot.bags import BagReader
-    from rl_robot.experience.aligning import align
-    from rl_robot.experience.bag_map import load_bag_map
-
-    if options.map:
-        bag_map = load_bag_map(options.map)
-        for path in bags:
-            yield from align(path, bag_map)
-        return
-    find = _reader_of(options)
-    for path in bags:
-        bag = BagReader(path)
-        yield find(bag).read_table(bag, sensors=True)
-
-
-def _reader_of(options: argparse.Namespace) -> Callable[["BagReader"], Any]:
-    """Return what finds the reader for a bag of ours, by its task and robot."""
-    from rl_robot.robots.description import load_robot
-    from rl_robot.tasks import load_task
-    from rl_robot.training.rebuild import TransitionReader
-
-    readers: dict[tuple[str, str], TransitionReader] = {}
-
-    def find(bag: "BagReader") -> TransitionReader:
-        try:
-            metadata = bag.episode
-        except UserError as error:
-            raise UserError(f"{error}: say with --map what its topics mean") from None
-        key = (options.task or metadata.task, options.robot or metadata.robot)
-        if key not in readers:
-            readers[key] = TransitionReader(load_task(key[0]), load_robot(key[1]))
-        return readers[key]
-
-    return find
-
-
-def _task_name(episode: "AlignedEpisode") -> str:
-    return episode.metadata.task if episode.metadata else "unknown"
-
-
-def _rate(episode: "AlignedEpisode") -> float:
-    """Ticks per second, of the median period."""
-    import numpy as np
-
-    return float(round(1e9 / float(np.median(np.diff(episode.ticks_ns))), 6))
+def _left_out(problems: Iterable[str]) -> int:
+    """Name the bags that were left out, and why; return the exit status."""
+    status = 0
+    for problem in problems:
+        print(f"left out: {problem}", file=sys.stderr)
+        status = UNSOUND
+    return status
 
 
 def _with_progress(bags: Sequence[Path], what: str) -> Iterator[Path]:
@@ -315,14 +312,22 @@ def _counted(counts: Counter[str]) -> str:
 
 
 def _positive(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0.0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"{text}: a number above 0 is needed")
+        raise argparse.ArgumentTypeError(f"'{text}': expected a number above 0")
     return value
 
 
 def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"'{text}': expected whole numbers with commas between, as 0,3,4"
+        ) from None
 
 
 @contextmanager

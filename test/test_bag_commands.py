@@ -1,6 +1,8 @@
 """The ``rl_robot bag`` commands: what they print, exit statuses, one line for each mistake."""
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,7 @@ from foreign import said, write_mcap, write_rosbag2
 from recordings import Recording, record
 from synthetic import metadata, write_episode
 
-from rl_robot.bags import BagReader, compare_bags
+from rl_robot.bags import BagReader, EpisodeWriter, compare_bags
 from rl_robot.cli import main
 from rl_robot.environments.robot_env import RobotEnv
 
@@ -38,6 +40,9 @@ def bag_command(capsys: pytest.CaptureFixture[str]) -> Command:
         return Done(status, told.out.splitlines(), told.err.splitlines())
 
     return run
+
+
+EXPORT = ["export", "bag", "--format", "lerobot", "--out", "new"]
 
 
 def refused(done: Done) -> str:
@@ -120,6 +125,15 @@ def test_info_draws_one_bag(bag_command: Command, run: Path, bag: Path, tmp_path
     assert not (tmp_path / "two.png").exists()
 
 
+def test_info_of_a_file_beside_a_bag_does_not_call_it_damaged(
+    bag_command: Command, bag: Path
+) -> None:
+    (report := bag / "report.html").write_text("<html>")
+    for command in ("info", "check"):
+        line = refused(bag_command(command, report))
+        assert line == f"{report} is not a bag: a bag is a folder, or its .mcap or .db3 file"
+
+
 def test_info_of_a_damaged_bag_among_others(bag_command: Command, run: Path, bag: Path) -> None:
     damage(bag)
     assert f"rl_robot bag repair {bag}" in refused(bag_command("info", bag))
@@ -172,6 +186,10 @@ def test_check_goes_on_after_a_bag_that_is_none(
     done = bag_command("check", text, database, bag)
     assert (done.status, done.err, done.out[-1]) == (1, [], "1 of 3 bags are sound")
     assert {line.split(": ")[0] for line in done.out[:-1]} == {str(text), str(database)}
+    (report := tmp_path / "report.html").write_text("<html>")
+    done = bag_command("check", report, bag)
+    assert (done.status, done.err, done.out[-1]) == (1, [], "1 of 2 bags are sound")
+    assert done.out[0].startswith(f"{report}: is not a bag: a bag is a folder")
 
 
 # --- repair --------------------------------------------------------------------------------------
@@ -296,6 +314,118 @@ def test_relabel_refuses_in_one_line(
     assert "would be written over" in line(reached, "--task", "reach")
 
 
+def test_relabel_loads_a_named_robot_before_it_looks_at_bags(
+    bag_command: Command, run: Path, tmp_path: Path
+) -> None:
+    line = refused(
+        bag_command("relabel", run, "--task", "reach", "--robot", "nope", "--out", tmp_path / "new")
+    )
+    assert "nope" in line
+
+
+# --- export --------------------------------------------------------------------------------------
+
+
+def test_export_leaves_out_and_names_a_damaged_bag(
+    bag_command: Command, recording: Recording, tmp_path: Path
+) -> None:
+    for name in ("a", "b", "c"):
+        recording.write(tmp_path / "episodes" / name)
+    damage(tmp_path / "episodes" / "a")  # the first, from which all is taken
+    for form, arguments in (("npz", []), ("lerobot", ["--keep-last"])):
+        out = tmp_path / form
+        done = bag_command(
+            "export", tmp_path, "--format", form, "--out", out, "--robot", "arm", *arguments
+        )
+        assert done.status == 1
+        assert done.out[0].startswith(f"{out}: 2 episodes")
+        [line] = done.err
+        assert line.startswith("left out: ")
+        assert "a.mcap is damaged" in line
+    for name in ("b", "c"):
+        damage(tmp_path / "episodes" / name)
+    done = bag_command("export", tmp_path, "--format", "npz", "--out", tmp_path / "none")
+    assert (done.status, done.out, len(done.err)) == (1, [], 3)
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("option", [["--text", "x"], ["--fps", "10"], ["--keep-last"]])
+def test_export_to_npz_refuses_what_is_for_lerobot(
+    bag_command: Command, bag: Path, tmp_path: Path, option: list[str]
+) -> None:
+    done = bag_command("export", bag, "--format", "npz", "--out", tmp_path / "out", *option)
+    assert refused(done) == f"{option[0]} is for --format lerobot: leave it out"
+
+
+@pytest.mark.parametrize("option", [["--task", "reahc"], ["--robot", "nope"]])
+def test_export_looks_at_names_before_it_looks_at_bags(
+    bag_command: Command, run: Path, tmp_path: Path, option: list[str]
+) -> None:
+    done = bag_command("export", run, "--format", "npz", "--out", tmp_path / "out", *option)
+    assert option[1] in refused(done)
+
+
+# --- what the disk refuses -----------------------------------------------------------------------
+
+
+def test_a_file_in_the_place_of_a_folder_is_named_in_a_line(
+    bag_command: Command, recording: Recording, run: Path, tmp_path: Path
+) -> None:
+    bag = recording.write(tmp_path / "bag")
+    dataset = tmp_path / "dataset"
+    exported = bag_command("export", bag, "--format", "lerobot", "--out", dataset)
+    assert exported.status == 0
+    broken = shutil.copytree(run / "episodes" / "episode_000000", tmp_path / "broken")
+    damage(broken)
+    file = tmp_path / "file"
+    file.write_text("kept")
+    for arguments in (
+        ["relabel", bag, "--task", "reach", "--out", file],
+        ["export", bag, "--format", "npz", "--out", file / "x"],
+        ["export", bag, "--format", "lerobot", "--out", file / "x"],
+        ["repair", broken, "--out", file / "x"],
+        ["import", dataset, "--out", file / "x"],
+        ["import", dataset, "--out", "/proc/x"],
+    ):
+        line = refused(bag_command(*arguments))
+        assert str(file) in line or "/proc/x" in line
+    assert file.read_text() == "kept"
+    assert {path.name for path in tmp_path.iterdir()} == {"bag", "broken", "dataset", "file"}
+
+
+@pytest.mark.parametrize("when", ["write", "close"])
+@pytest.mark.parametrize("command", ["repair", "relabel", "import"])
+def test_nothing_is_left_of_what_the_disk_has_no_room_for(
+    bag_command: Command,
+    bag: Path,
+    recording: Recording,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    when: str,
+) -> None:
+    source, rest = bag, ["--task", "reach"] if command == "relabel" else []
+    if command == "repair":
+        damage(bag)
+    else:
+        source = recording.write(tmp_path / "reached")
+    if command == "import":
+        dataset = tmp_path / "dataset"
+        bag_command("export", source, "--format", "lerobot", "--out", dataset)
+        source = dataset
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(EpisodeWriter, when, full)
+    out = tmp_path / "new"
+    line = refused(bag_command(command, source, "--out", out, *rest))
+    assert line.startswith(f"{out} can't be ")
+    assert line.endswith("written: No space left on device")
+    assert not out.exists() or not list(out.iterdir())
+    assert not list(tmp_path.rglob("*.part"))
+
+
 # --- mistyped ------------------------------------------------------------------------------------
 
 
@@ -327,6 +457,12 @@ def test_targets_that_are_no_bags(bag_command: Command, tmp_path: Path, command:
         (["repair", "absent"], "there is no bag at absent"),
         (["relabel", "bag", "--out", "new"], "the following arguments are required: --task"),
         (["relabel", "bag", "--task", "reach"], "the following arguments are required: --out"),
+        ([*EXPORT, "--fps", "abc"], "argument --fps: 'abc': expected a number above 0"),
+        ([*EXPORT, "--fps", "-1"], "argument --fps: '-1': expected a number above 0"),
+        (
+            ["import", "set", "--out", "new", "--episodes", "1,x"],
+            "argument --episodes: '1,x': expected whole numbers with commas between",
+        ),
     ],
 )
 def test_mistyped_arguments(bag_command: Command, arguments: list[str], words: str) -> None:

@@ -71,6 +71,13 @@ def image_bytes(rgb: np.ndarray, stamp: int, frame_id: str) -> bytes:
     return b"".join((data, rgb.tobytes()))
 
 
+def string_bytes(text: str) -> bytes:
+    """Return a serialized std_msgs/String."""
+    data = bytearray(_LITTLE_ENDIAN)
+    _add_string(data, text)
+    return bytes(data)
+
+
 def pose_bytes(
     stamp: int, frame_id: str, position: Iterable[float], quaternion: Iterable[float]
 ) -> bytes:

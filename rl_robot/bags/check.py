@@ -3,13 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from rl_robot.bags.found import UNFINISHED
 from rl_robot.bags.messages import fits_type
-from rl_robot.bags.metadata import EpisodeMetadata
+from rl_robot.bags.metadata import ROSBAG2, EpisodeMetadata, custom_of, load_metadata
 from rl_robot.bags.reader import BagReader
 from rl_robot.bags.salvage import Salvage, salvage
 from rl_robot.bags.storage import mcap_file
@@ -86,21 +83,22 @@ def _metadata(reader: BagReader) -> Iterator[str]:
 
 def _folder(path: Path, messages: int, reader: BagReader) -> Iterator[str]:
     try:
-        document: Any = yaml.safe_load((path / "metadata.yaml").read_text(encoding="utf-8"))
-        told = dict(document["rosbag2_bagfile_information"])
+        told = load_metadata(path)[ROSBAG2]
         count, files = told["message_count"], list(told["relative_file_paths"])
     except FileNotFoundError:
         yield "metadata.yaml is missing: rosbag2 can't open the bag"
         return
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
+        yield "metadata.yaml is damaged: rosbag2 can't open the bag"
+        return
+    if not isinstance(count, int) or not all(isinstance(name, str) for name in files):
         yield "metadata.yaml is damaged: rosbag2 can't open the bag"
         return
     if count != messages:
         yield f"metadata.yaml says {count} messages, there are {messages}"
     for name in files:
-        if not (path / str(name)).exists():
+        if not (path / name).exists():
             yield f"metadata.yaml names the file {name}, which is not there"
-    custom = told.get("custom_data")
-    said = {str(k): str(v) for k, v in custom.items()} if isinstance(custom, dict) else {}
+    said = custom_of(told.get("custom_data"))
     if reader.metadata and {k: said.get(k) for k in reader.metadata} != reader.metadata:
         yield "metadata.yaml says something else of the episode than the bag does"

@@ -2,12 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 OUTCOMES = ("success", "terminated", "truncated", "broken")
 CUSTOM = "rl_robot"  # name of the metadata record inside the .mcap
+METADATA_FILE = "metadata.yaml"  # rosbag2's, in a bag's folder
+ROSBAG2 = "rosbag2_bagfile_information"  # what all in it is under
+
+_FILE_BYTES = 64 << 20
+_TREE = 1 << 20  # values of a metadata.yaml, those that aliases repeat counted each time
+_TREE_CHARACTERS = 64 << 20  # and their characters
+# What PyYAML raises beside its own errors for values that are not what their tags say.
+_MISREAD = (RecursionError, AttributeError, LookupError, ArithmeticError, TypeError)
+_TEXT = 1 << 20  # characters of a value of the custom data
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,70 @@ def qos_of(profiles: str) -> TopicQos:
         )
     except (yaml.YAMLError, LookupError, TypeError, ValueError, OverflowError, RecursionError):
         return TopicQos()
+
+
+def load_metadata(folder: Path) -> dict[str, Any]:
+    """Return what a bag's ``metadata.yaml`` says.
+
+    A few lines of YAML can stand for any number of values, by aliases of aliases: such a file is
+    refused before anything is made of it.
+
+    Raises:
+        OSError: it can't be read.
+        ValueError: it is too large, no YAML, or says nothing of a bag.
+    """
+    file = folder / METADATA_FILE
+    if file.stat().st_size > _FILE_BYTES:
+        raise ValueError(f"{METADATA_FILE} has more than {_FILE_BYTES >> 20} MB")
+    try:
+        loader = yaml.SafeLoader(file.read_text(encoding="utf-8"))
+        node = loader.get_single_node()
+        _require_bounded(node)
+        document = loader.construct_document(node) if node else None
+    except (yaml.YAMLError, *_MISREAD) as error:
+        raise ValueError(f"{METADATA_FILE}: {error}") from None
+    if not isinstance(document, dict) or not isinstance(document.get(ROSBAG2), dict):
+        raise ValueError(f"{METADATA_FILE} says nothing of a bag")
+    return document
+
+
+def _require_bounded(node: yaml.Node | None) -> None:
+    """Raise ValueError for a tree that is too large with its aliases followed."""
+    waiting = [node]
+    values = characters = 0
+    while waiting:
+        one = waiting.pop()
+        values += 1
+        if isinstance(one, yaml.ScalarNode):
+            characters += len(one.value)
+            if one.tag == "tag:yaml.org,2002:merge":
+                raise ValueError(f"{METADATA_FILE} merges tables, which rosbag2 never does")
+        elif isinstance(one, yaml.SequenceNode):
+            waiting += one.value
+        elif isinstance(one, yaml.MappingNode):
+            waiting += (part for pair in one.value for part in pair)
+        if values + len(waiting) > _TREE or characters > _TREE_CHARACTERS:
+            raise ValueError(f"{METADATA_FILE} says far too much")
+
+
+def custom_of(said: Any) -> dict[str, str]:
+    """Return rosbag2's custom data as strings: what in it is one, or a number."""
+    table = said if isinstance(said, dict) else {}
+    return {
+        _text(key): _text(value)
+        for key, value in table.items()
+        if isinstance(key, _SCALARS) and isinstance(value, _SCALARS)
+    }
+
+
+_SCALARS = (str, int, float, bool)
+
+
+def _text(value: str | float) -> str:
+    # The digits of a huge number take a time that grows with their square, and may be refused.
+    if isinstance(value, int) and value.bit_length() > 64:
+        return hex(value)[:_TEXT]
+    return str(value)[:_TEXT]
 
 
 @dataclass(frozen=True)

@@ -71,9 +71,14 @@ def compressed_topic(topic: str) -> str:
     return topic + _SUFFIX
 
 
+def picture_topic(topic: str) -> str:
+    """The inverse of `compressed_topic`; other names stay as they are."""
+    return topic.removesuffix(_SUFFIX)
+
+
 def raw_topic(topic: str) -> str | None:
-    """The inverse of `compressed_topic`; None for a topic of no camera's compressed pictures."""
-    name = topic.removesuffix(_SUFFIX)
+    """Like `picture_topic`; None for a topic of no camera's compressed pictures."""
+    name = picture_topic(topic)
     return name if name != topic and is_camera_topic(name) else None
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from rl_robot.bags.mcap_records import DamageError, RawSeries
 from rl_robot.bags.messages import BagMessage, DecodedMessage, Series, typestore
 from rl_robot.bags.metadata import EpisodeMetadata, TopicQos, qos_of, relative_topic
-from rl_robot.bags.storage import McapStorage, RosbagsStorage, Storage, mcap_file
+from rl_robot.bags.storage import McapStorage, Storage, mcap_file, open_other
 from rl_robot.errors import UserError
 
 
@@ -34,7 +34,7 @@ class BagReader:
         self.file = file or self.path
         self._is_mcap = file is not None
         try:
-            self._storage: Storage = McapStorage(file) if file else RosbagsStorage(self.path)
+            self._storage: Storage = McapStorage(file) if file else open_other(self.path)
         except (DamageError, OSError) as error:
             raise self._damaged(error) from None
         self.metadata = dict(self._storage.metadata)

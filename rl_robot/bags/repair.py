@@ -61,16 +61,21 @@ def repair(path: Path, out: Path | None = None) -> Repair:
     namespace = found.metadata.get("namespace", "/")
     names = {n: relative_topic(c.topic, namespace) for n, c in found.channels.items()}
     writer = _writer(target, found, names, namespace)
-    for message in found.messages():
-        writer.write(
-            names[message.channel],
-            message.raw,
-            message.log_ns,
-            message.publish_ns,
-            message.sequence,
-        )
-        kept[found.channels[message.channel].topic] += 1
-    return _outcome(writer.close(_metadata(found, missing)), found, kept, missing)
+    try:
+        for message in found.messages():
+            writer.write(
+                names[message.channel],
+                message.raw,
+                message.log_ns,
+                message.publish_ns,
+                message.sequence,
+            )
+            kept[found.channels[message.channel].topic] += 1
+        made = writer.close(_metadata(found, missing))
+    except BaseException:
+        writer.abort()
+        raise
+    return _outcome(made, found, kept, missing)
 
 
 def find_mcap(path: Path) -> Path:

@@ -1,30 +1,27 @@
 """Where a bag's messages are kept: one MCAP file, or whatever else rosbag2 writes.
 
-A plain MCAP file is read by our own code. All the rest (sqlite3, several files, files or messages
-compressed by rosbag2) is read by the rosbags package.
+MCAP files are read by our own code, also several of them and what rosbag2 compressed in them;
+sqlite3 is read by the rosbags package.
 """
 
 import re
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import NamedTuple, Protocol
+from contextlib import ExitStack, contextmanager
+from pathlib import Path, PurePath
+from typing import Any, Protocol
 
 from rosbags.rosbag2 import Reader
 
 from rl_robot.bags.mcap_file import McapFile
+from rl_robot.bags.mcap_files import McapFiles, Topic
 from rl_robot.bags.mcap_records import DamageError, RawMessage, RawSeries
+from rl_robot.bags.metadata import METADATA_FILE, ROSBAG2, custom_of, load_metadata
+from rl_robot.bags.packed import unpack_message, unpacked_files
+from rl_robot.errors import UserError
 
+_MCAP, _DATABASE = ".mcap", ".db3"
 _COMPRESSION_MODE = re.compile(r"^\s*compression_mode:\s*[\"']?(\w+)", re.MULTILINE)
-
-
-class Topic(NamedTuple):
-    """A topic of a bag: its absolute name, its ROS type, its number of messages, its QoS (YAML)."""
-
-    name: str
-    type: str
-    messages: int
-    qos: str = ""
+_BY_FILE, _BY_MESSAGE = "file", "message"  # what rosbag2 compresses
 
 
 class Storage(Protocol):
@@ -87,22 +84,42 @@ class McapStorage:
         return self._file.series(numbers)
 
 
+def open_other(path: Path) -> Storage:
+    """Open a bag that is not one plain MCAP file; raises as `McapStorage`."""
+    if path.is_file():
+        return RosbagsStorage(path)
+    with _as_damage():
+        document = load_metadata(path)
+        if document[ROSBAG2].get("storage_identifier") != "mcap":
+            return RosbagsStorage(path)
+        with _plain(path, document) as (place, names):
+            missing = [name for name in names if not (place / name).is_file()]
+            if missing:
+                raise DamageError(f"missing: {missing[0]}")
+            return McapFiles(
+                [place / name for name in names],
+                custom_of(document[ROSBAG2].get("custom_data")),
+                packed=_mode(document) == _BY_MESSAGE,
+            )
+
+
 class RosbagsStorage:
-    """Any other bag of rosbag2."""
+    """A bag in sqlite3."""
 
     def __init__(self, path: Path) -> None:
         """Open a bag's folder, or a file of its own; raises as `McapStorage`."""
         self._path = path
+        self._packed = False  # each message by itself
         with self._opened() as reader:
-            self.metadata = {str(k): str(v) for k, v in _custom(reader).items()}
+            self.metadata = custom_of(_custom(reader))
             self.span = (reader.start_time, reader.end_time - 1) if reader.message_count else (0, 0)
             self.topics = {
-                # as its YAML says, which may say anything
-                number: Topic(str(connection.topic), str(connection.msgtype), connection.msgcount)
+                number: Topic(connection.topic, connection.msgtype, connection.msgcount)
                 for number, connection in enumerate(reader.connections)
             }
-            if not all(isinstance(topic.messages, int) for topic in self.topics.values()):
-                raise ValueError("the messages of a topic are no number in its metadata")
+            for name, kind, count, _ in self.topics.values():  # as its YAML says, or whatever else
+                if not (isinstance(name, str) and isinstance(kind, str) and isinstance(count, int)):
+                    raise ValueError("a topic is described wrongly in its metadata")
 
     def messages(self, numbers: Collection[int]) -> Iterator[RawMessage]:
         """See `Storage`; messages have one time, and are numbered as they come."""
@@ -114,7 +131,8 @@ class RosbagsStorage:
             if not wanted:
                 return
             for sequence, (connection, log_ns, raw) in enumerate(reader.messages(wanted)):
-                yield RawMessage(places[connection.id], sequence, log_ns, log_ns, bytes(raw))
+                message = unpack_message(raw) if self._packed else bytes(raw)
+                yield RawMessage(places[connection.id], sequence, log_ns, log_ns, message)
 
     def series(self, numbers: Collection[int]) -> dict[int, RawSeries]:
         """See `Storage`."""
@@ -128,13 +146,44 @@ class RosbagsStorage:
 
     @contextmanager
     def _opened(self) -> Iterator[Reader]:
-        try:
-            with Reader(self._path) as reader:
-                yield reader
-        except (GeneratorExit, KeyboardInterrupt):
-            raise
-        except Exception as error:  # of three packages' parsers, each with errors of its own
-            raise DamageError(" ".join(str(error).split()) or type(error).__name__) from error
+        with _as_damage(), ExitStack() as stack:
+            path = self._path
+            if path.is_dir():
+                document = load_metadata(path)
+                path, _ = stack.enter_context(_plain(path, document))
+                self._packed = _mode(document) == _BY_MESSAGE
+            reader = stack.enter_context(Reader(path))
+            if self._packed:
+                # It would unpack messages of any size.
+                storage = reader.storage
+                storage.metadata = storage.metadata._replace(compression_mode=None)
+            yield reader
+
+
+@contextmanager
+def _as_damage() -> Iterator[None]:
+    try:
+        yield
+    except (DamageError, UserError):
+        raise
+    except Exception as error:  # of three packages' parsers, each with errors of its own
+        raise DamageError(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def _mode(document: dict[str, Any]) -> str:
+    """What rosbag2 compressed."""
+    return str(document[ROSBAG2].get("compression_mode")).lower()
+
+
+@contextmanager
+def _plain(folder: Path, document: dict[str, Any]) -> Iterator[tuple[Path, list[str]]]:
+    """Where a bag lies, and the names of its files there, without these being compressed."""
+    names = [PurePath(name).name for name in document[ROSBAG2]["relative_file_paths"]]
+    if _mode(document) != _BY_FILE:
+        yield folder, names
+        return
+    with unpacked_files(folder, document) as place:
+        yield place, [PurePath(name).stem for name in names]
 
 
 def mcap_file(path: Path) -> Path | None:
@@ -146,7 +195,11 @@ def mcap_file(path: Path) -> Path | None:
     if not path.exists():
         raise FileNotFoundError(f"there is no bag at {path}")
     if path.is_file():
-        return path if path.suffix == ".mcap" else None
+        if path.suffix not in (_MCAP, _DATABASE):
+            raise FileNotFoundError(
+                f"{path} is not a bag: a bag is a folder, or its {_MCAP} or {_DATABASE} file"
+            )
+        return path if path.suffix == _MCAP else None
     files = sorted(path.glob("*.mcap"))
     others = [found for kind in ("*.db3", "*.zstd") for found in path.glob(kind)]
     if not files and not others:
@@ -157,13 +210,13 @@ def mcap_file(path: Path) -> Path | None:
 def _packed_messages(folder: Path) -> bool:
     """Whether rosbag2 compressed each message by itself: an MCAP file does not say so."""
     try:
-        text = (folder / "metadata.yaml").read_text(encoding="utf-8", errors="replace")
+        text = (folder / METADATA_FILE).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
     found = _COMPRESSION_MODE.search(text)
-    return found is not None and found[1].lower() == "message"
+    return found is not None and found[1].lower() == _BY_MESSAGE
 
 
-def _custom(reader: Reader) -> dict[str, str]:
+def _custom(reader: Reader) -> Any:
     """Return rosbag2's custom data, which only a bag's folder has."""
-    return getattr(getattr(reader.storage, "metadata", None), "custom", None) or {}
+    return getattr(getattr(reader.storage, "metadata", None), "custom", None)

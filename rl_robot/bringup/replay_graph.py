@@ -72,6 +72,11 @@ def _check_again(values: Mapping[str, str], again: Sequence[str]) -> None:
     """Refuse what does not go together."""
     if values["rate"] == FASTEST and not again:
         raise UserError("rate 'max' waits for nodes that run again: with nodes:=none give a factor")
+    for name in ("compare", "plot", "tolerance"):
+        if values[name] and not again:
+            raise UserError(
+                f"{name} is for what nodes say again: with nodes:=none nothing is compared"
+            )
     if values["policy"] and "policy" not in again:
         raise UserError("policy is for a policy that runs again: add it to nodes:=")
     if values["policy"] and "safety" in again:

@@ -21,9 +21,11 @@ from rl_robot.bringup.arguments import (
 from rl_robot.bringup.graph import Argument, Graph, NodeSpec, Value
 from rl_robot.bringup.session_graphs import check_session, graph_of_session, make_run, run_folder
 from rl_robot.errors import UserError
+from rl_robot.experience.bag_map import load_bag_map
 from rl_robot.experience.runs import RunFolder
 from rl_robot.policies.policy import low_pass_gains
 from rl_robot.tasks import load_task
+from rl_robot.training.mapped import MappedReader
 
 _ROOM = ("quota", "reserve")  # may be given anew with resume:=, for a session that ended for them
 LEARNERS = ("sac",)
@@ -33,6 +35,7 @@ DEMONSTRATIONS = 100
 def _prepare_training(values: dict[str, str]) -> dict[str, str]:
     if values["resume"]:
         return _resumed(values)
+    _check_mapped(values)
     if values["offline"] == "true":
         if not values["bags"]:
             raise UserError("offline:=true needs bags to train on: give bags:=runs/<name>")
@@ -54,6 +57,15 @@ def _prepare_training(values: dict[str, str]) -> dict[str, str]:
             f"from them in a new run by bags:={run.path}"
         )
     return values
+
+
+def _check_mapped(values: Mapping[str, str]) -> None:
+    """Refuse a map without bags, or without something that the task observes."""
+    if not values["map"]:
+        return
+    if not values["bags"]:
+        raise UserError("map says what the topics of bags:= mean: give bags:= as well")
+    MappedReader(load_task(values["task"]), load_bag_map(values["map"]))
 
 
 def _resumed(values: Mapping[str, str]) -> dict[str, str]:

@@ -86,6 +86,7 @@ class Comparison:
     def __init__(self) -> None:
         self.topics: dict[str, Tally] = defaultdict(Tally)
         self.bags: list[str] = []
+        self.left_out: list[str] = []  # bags of which nothing could be compared
         self._seconds = 0.0  # of the bags so far
 
     def add(
@@ -129,6 +130,7 @@ class Comparison:
         """
         return {
             "bags": list(self.bags),
+            "left_out": list(self.left_out),
             "topics": {topic: _topic_figures(tally) for topic, tally in self.topics.items()},
             "latency": {
                 node: _latency_figures(seconds) for node, seconds in sorted(latencies.items())
@@ -298,21 +300,38 @@ def parse_tolerance(text: str) -> dict[str, float]:
     return tolerances
 
 
+def check_tolerated(tolerances: Mapping[str, float], topics: Collection[str]) -> None:
+    """Refuse a tolerance for what is none of the ``topics`` that are compared.
+
+    Raises:
+        UserError: a topic that nobody who runs again says.
+    """
+    unknown = sorted(tolerances.keys() - {"", *topics})
+    if unknown:
+        raise UserError(
+            f"tolerance: nobody who runs again says '{unknown[0]}': expected one of "
+            f"{', '.join(topics)}"
+        )
+
+
 def exceeded(figures: Mapping[str, Any], tolerances: Mapping[str, float]) -> list[str]:
     """Return what lies beyond the tolerances, a line each; empty: all as recorded.
 
-    Messages that are on one side only, or differ in what is no number, are beyond any. Topics for
+    Messages that are on one side only, or differ in what is no number, are beyond any, and so are
+    bags that were left out, and that nothing was there to be compared. Topics for
     which no tolerance is given are left out, and ``EXECUTED_ACTION`` where it is not named: the
     recorded policy itself asked for something else than was executed.
     """
-    found = []
-    unknown = tolerances.keys() - {"", *figures["topics"]}
-    found += [f"{topic}: nobody who ran again says this" for topic in sorted(unknown)]
+    found = [f"{bag}: left out" for bag in figures["left_out"]] if tolerances else []
+    compared = 0
     for topic, one in figures["topics"].items():
         others = None if topic == EXECUTED_ACTION else tolerances.get("")
         tolerance = tolerances.get(topic, others)
         if tolerance is not None:
+            compared += one["recorded"] + one["again"]
             found += [f"{topic}: {what}" for what in _beyond(one, tolerance)]
+    if tolerances and not compared:
+        found.append("nothing was compared")
     return found
 
 

@@ -12,13 +12,12 @@ from pathlib import Path
 from rl_robot.bags import BagMessage, BagReader
 from rl_robot.bags.found import find_bags
 from rl_robot.bags.messages import starts_with_stamp
-from rl_robot.bags.pictures import COMPRESSED_IMAGE, IMAGE, decompress
+from rl_robot.bags.pictures import COMPRESSED_IMAGE, IMAGE, decompress, picture_topic
 from rl_robot.bags.stamps import header_stamp_ns
 from rl_robot.errors import UserError
 
 NANOSECONDS = 1_000_000_000
 
-_COMPRESSED = "/compressed"  # what the name of such a topic ends with, after that of the picture's
 _STAMPED_BYTES = 12  # of a message that begins with a stamp, at least
 _LATE_NS = 2 * NANOSECONDS  # by which a message of a foreign bag may be late
 
@@ -82,7 +81,7 @@ class Tape:
         counts = self.reader.counts
         # Where a picture is there both ways, the raw one counts.
         for name in sorted(self._pressed):
-            picture = self._topics[name].removesuffix(_COMPRESSED)
+            picture = picture_topic(self._topics[name])
             if any(ours == picture and counts[theirs] for theirs, ours in self._topics.items()):
                 self._pressed.discard(name)
             else:

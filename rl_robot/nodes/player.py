@@ -20,7 +20,12 @@ from rosbags.serde import SerdeError
 from rl_robot.bags import BagMessage
 from rl_robot.bags.messages import starts_with_stamp
 from rl_robot.errors import UserError
-from rl_robot.evaluation.replayed import Comparison, exceeded, parse_tolerance
+from rl_robot.evaluation.replayed import (
+    Comparison,
+    check_tolerated,
+    exceeded,
+    parse_tolerance,
+)
 from rl_robot.evaluation.replayed_actions import (
     EXECUTED_ACTION,
     POLICY_ACTION,
@@ -97,6 +102,7 @@ class PlayerNode(GraphNode):
         self._opener = Opener(
             self._answers.again, self._robot, self._task, names, policy=given.policy
         )
+        check_tolerated(self._tolerances, self._compared())
         self._comparison = Comparison()
         self._outputs: dict[str, Publisher] = {}
         self._deaf: dict[str, str] = {}  # node that came up -> its topics that some node misses
@@ -145,6 +151,7 @@ class PlayerNode(GraphNode):
             except UserError as error:
                 if not several:
                     raise
+                self._comparison.left_out.append(path.name)
                 self._print(f"left out: {error}")
                 continue
             for name, row in bag.offers.items():
@@ -264,6 +271,9 @@ class PlayerNode(GraphNode):
     def _compare(self, bag: Opened) -> Iterator[Condition]:
         """Wait for what is still to come, and compare what was said with what was recorded."""
         tape = bag.tape
+        if self._again and not bag.ticks:
+            self._print(f"not compared: {tape.path} holds no control tick")
+            self._comparison.left_out.append(tape.path.name)
         if not self._again or not bag.ticks:
             yield _reached(time.monotonic() + LISTENED)
             return
@@ -272,15 +282,22 @@ class PlayerNode(GraphNode):
             yield _reached(time.monotonic() + LOOK_AGAIN)
         recorded = self._answers.recorded(tape)
         again = self._answers.said(bag.span, bag.later_ns)
-        compared = list(self._answers.topics)
         if "policy" in self._again:
             assert self._task is not None
             names = self._task.action_names
             if self._given.policy:  # another one's version says nothing
                 recorded, again = actions_alone(recorded, names), actions_alone(again, names)
             recorded, again = with_executed(recorded, again, self._executed(tape), names)
+        self._comparison.add(
+            tape.path.name, self._compared(), recorded, again, start_ns=bag.span.start_ns
+        )
+
+    def _compared(self) -> list[str]:
+        """Return what is compared: all that those who run again say, and what was executed."""
+        compared = list(self._answers.topics)
+        if "policy" in self._again:
             compared.insert(compared.index(POLICY_ACTION) + 1, EXECUTED_ACTION)
-        self._comparison.add(tape.path.name, compared, recorded, again, start_ns=bag.span.start_ns)
+        return compared
 
     def _executed(self, tape: Tape) -> dict[int, list[float]]:
         """Return the actions that were executed in a bag, by stamp."""
@@ -333,6 +350,8 @@ class PlayerNode(GraphNode):
     def close(self) -> None:
         """Say what was found so far, when the end comes early."""
         if self.exit_code is None and self._comparison.bags:
+            done = len(self._comparison.bags) + len(self._comparison.left_out)
+            self._comparison.left_out += [path.name for path in self._bags[done:]]
             self._report()
 
     def _print(self, text: str) -> None:

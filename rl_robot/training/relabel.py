@@ -55,10 +55,10 @@ class Relabeller:
         try:
             for topic, _, log_ns, publish_ns, raw in merge(rewards, others, key=_LOG_TIME):
                 writer.write(topic, raw, log_ns, publish_ns)
+            return writer.close(metadata)
         except BaseException:
             writer.abort()
             raise
-        return writer.close(metadata)
 
     def _kept(self, bag: BagReader, end_ns: int) -> Iterator[BagMessage]:
         """The messages of an episode that ended there, as the recorder would have cut it."""

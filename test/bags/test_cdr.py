@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
 from rl_robot.bags import cdr
@@ -90,6 +91,11 @@ def test_a_pose_goes_both_ways(values: list[float], stamp: int, frame: str) -> N
         read_stamp, position, quaternion = cdr.read_pose(one)
         assert read_stamp == stamp
         assert [*position, *quaternion] == values
+
+
+@given(st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=20))
+def test_a_text_reads_as_rclpy_would_have_written_it(text: str) -> None:
+    assert cdr.string_bytes(text) == serialize_message(String(data=text))
 
 
 @given(height=st.integers(1, 5), width=st.integers(1, 5), frame=st.text("ab", max_size=5))

@@ -1,5 +1,6 @@
 """Bags of other recorders are read as their own tools read them; what is no bag is refused."""
 
+import shutil
 import struct
 import tracemalloc
 from collections import Counter
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from itertools import chain, product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,6 +32,7 @@ from mcap.opcode import Opcode
 from mcap.writer import CompressionType
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
+import rl_robot.bags.packed as packing
 from rl_robot.bags import BagReader, TopicQos, compare_bags
 from rl_robot.bags.check import check
 from rl_robot.bags.mcap_records import (
@@ -41,7 +44,8 @@ from rl_robot.bags.mcap_records import (
     unpack_beginning,
     walk,
 )
-from rl_robot.bags.metadata import qos_of
+from rl_robot.bags.metadata import custom_of, qos_of
+from rl_robot.bags.packed import unpack_message
 from rl_robot.errors import UserError
 
 SAID = said()
@@ -297,6 +301,141 @@ def test_whatever_metadata_says_it_is_a_bag_or_refused(tmp_path: Path, junk: Any
         check(folder)
 
 
+# --- what is far larger than it looks ------------------------------------------------------------
+
+
+def packed(folder: Path, compression: CompressionMode, messages: list[Said] = SAID) -> Path:
+    return write_rosbag2(folder, messages, compression=compression)
+
+
+def streamed(data: bytes) -> bytes:
+    """A zstd frame that does not say how much it unpacks to."""
+    packer = zstandard.ZstdCompressor().compressobj()
+    return packer.compress(data) + packer.flush()
+
+
+def test_messages_are_unpacked_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "MOST_MESSAGE", 1 << 20)
+    told = zstandard.ZstdCompressor().compress
+    for press in (told, streamed):
+        assert unpack_message(press(b"")) == b""
+        assert unpack_message(press(bytes(1 << 20))) == bytes(1 << 20)
+        bomb = press(bytes(1 << 27))
+        tracemalloc.start()
+        try:
+            with pytest.raises(DamageError, match=r"a message unpacks to .*more than 1048576"):
+                unpack_message(bomb)
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert most < 1 << 23
+    for wrong in (b"", b"no frame", told(b"one") + told(b"two"), told(bytes(99))[:-3]):
+        with pytest.raises(DamageError, match="a message can't be unpacked"):
+            unpack_message(wrong)
+
+
+def test_a_message_that_unpacks_to_too_much_is_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "MOST_MESSAGE", 20)
+    bag = BagReader(packed(tmp_path / "bag", CompressionMode.MESSAGE))
+    with pytest.raises(UserError, match=r"is damaged \(a message unpacks to \d+ bytes, more than"):
+        list(bag.messages())
+
+
+def test_files_are_unpacked_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = packed(tmp_path / "bag", CompressionMode.FILE)
+    [file] = folder.glob("*.zstd")
+    whole = file.read_bytes()
+    for press in (zstandard.ZstdCompressor().compress, streamed):
+        file.write_bytes(press(bytes(1 << 28)))
+        with pytest.raises(UserError, match=r"is damaged .*more than 1000 times"):
+            BagReader(folder)
+    file.write_bytes(whole)
+    room = SimpleNamespace(free=4096)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: room)
+    with pytest.raises(UserError, match=r"takes more than the 0 MB .* set TMPDIR"):
+        BagReader(folder)
+
+
+def test_a_chunk_of_one_of_several_files_is_unpacked_no_further_than_it_says(
+    tmp_path: Path,
+) -> None:
+    folder = write_rosbag2(tmp_path / "bag", SAID, storage=StoragePlugin.MCAP)
+    document = yaml.safe_load((folder / "metadata.yaml").read_text())
+    names = [next(folder.glob("*.mcap")).name, "second.mcap"]
+    document["rosbag2_bagfile_information"]["relative_file_paths"] = names
+    (folder / "metadata.yaml").write_text(yaml.safe_dump(document))
+    whole = write_mcap(folder / names[1], SAID).read_bytes()
+    chunk = next(r for r in walk(whole, len(MAGIC), len(whole)) if r.opcode == Opcode.CHUNK)
+    press = zstandard.ZstdCompressor().compress
+    frames = press(bytes(100)) + press(bytes(1 << 27))
+    body = struct.pack("<QQQII4sQ", 0, 1, 100, 0, 4, b"zstd", len(frames)) + frames
+    hostile = whole[: chunk.at] + struct.pack("<BQ", Opcode.CHUNK, len(body)) + body + the_end()
+    (folder / names[1]).write_bytes(hostile)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match=r"bag is damaged .*can't be unpacked"):
+            BagReader(folder)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 1 << 24
+
+
+def bombs(depth: int = 40) -> Iterator[tuple[str, str]]:
+    """YAML of a few lines that stands for far more, and the last value's name."""
+    lists = ["a0: &a0 [x, x]"]
+    lists += [f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, depth)]
+    merged = ["a0: &a0 {x: 1}"]
+    merged += [f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}" for i in range(1, depth)]
+    yield "\n".join(lists), f"*a{depth - 1}"
+    yield "\n".join(merged), f"*a{depth - 1}"
+    yield "a: &a [*a]", "*a"
+
+
+@pytest.mark.parametrize("place", ["custom", "topic", "message_count", "compression_format"])
+@pytest.mark.parametrize("bomb", list(bombs()), ids=["lists", "merges", "itself"])
+def test_aliases_of_aliases_in_metadata_are_not_followed(
+    tmp_path: Path, place: str, bomb: tuple[str, str]
+) -> None:
+    folder = write_rosbag2(tmp_path / "bag", said(3), custom={"run": "BOMB"})
+    file = folder / "metadata.yaml"
+    told = yaml.safe_load(file.read_text())
+    information = told["rosbag2_bagfile_information"]
+    if place == "topic":
+        information["topics_with_message_count"][0]["topic_metadata"]["name"] = "BOMB"
+    elif place != "custom":
+        information |= {"compression_mode": "message", place: "BOMB"}
+    else:
+        information["custom_data"] = {"run": "BOMB"}
+    text, name = bomb
+    file.write_text(text + "\n" + yaml.safe_dump(told).replace("BOMB", name))
+    with pytest.raises(UserError, match="is damaged"):
+        BagReader(folder)
+    [problem] = check(folder)
+    assert len(problem) < 500
+
+
+def test_an_alias_bomb_beside_an_mcap_is_named_by_a_check(tmp_path: Path) -> None:
+    folder = write_rosbag2(tmp_path / "bag", said(3), storage=StoragePlugin.MCAP)
+    file = folder / "metadata.yaml"
+    whole = file.read_text()
+    for lines, name in bombs():
+        file.write_text(f"{lines}\n{whole}\n  custom_data: {{run: {name}}}\n")
+        assert check(folder) == ["metadata.yaml is damaged: rosbag2 can't open the bag"]
+    lines, name = next(bombs(depth=3))  # as anyone may write who has little to say twice
+    file.write_text(f"{lines}\n{whole}\n  custom_data: {{run: {name}}}\n")
+    assert check(folder) == []
+
+
+def test_custom_data_are_texts_and_numbers() -> None:
+    said = {"a": "x", 3: 2, "c": 1.5, "d": True, "e": None, "f": ["x"], "g": {"x": 1}}
+    assert custom_of(said) == {"a": "x", "3": "2", "c": "1.5", "d": "True"}
+    assert len(custom_of({"a": "x" * (2 << 20), "b": 1 << (1 << 20)})["a"]) == 1 << 20
+    assert custom_of("no table") == custom_of(None) == {}
+
+
 # --- what is no bag ------------------------------------------------------------------------------
 
 
@@ -332,7 +471,7 @@ def not_bags(folder: Path) -> dict[str, Path]:
         ("empty.mcap", "empty.mcap is damaged .*too few"),
         ("empty.db3", "empty.db3 is damaged"),
         ("text.db3", "text.db3 is damaged"),
-        ("picture.png", "picture.png is damaged .*Unrecognized"),
+        ("picture.png", "picture.png is not a bag: a bag is a folder, or its .mcap or .db3 file"),
         ("folder", "folder is not a bag: it holds no .mcap and no .db3 file"),
         ("nothing", "nothing is not a bag: it holds no .mcap and no .db3 file"),
         ("damaged", "damaged is damaged"),

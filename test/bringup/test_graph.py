@@ -337,6 +337,18 @@ def test_runs_are_named_by_time_unless_named():
     assert COLLECT.resolve({})["run"]
 
 
+def test_a_map_is_checked_against_the_task_before_anything_is_recorded(tmp_path):
+    short = tmp_path / "map.yaml"
+    short.write_text("observations: {joints: {topic: /joints}}\naction: {topic: /action}\n")
+    given = {"map": str(short), "run": "x", "root": str(tmp_path)}
+    with pytest.raises(UserError, match="map says what the topics of bags:= mean: give bags:="):
+        TRAIN.resolve(given)
+    for offline in ("false", "true"):
+        with pytest.raises(UserError, match=r"the map has no observation .* task grasp observes"):
+            TRAIN.resolve(given | {"bags": str(tmp_path), "offline": offline})
+    assert not (tmp_path / "x").exists()
+
+
 def test_replay_refuses_a_bag_that_is_not_there_or_none(tmp_path):
     with pytest.raises(UserError, match="bag is missing"):
         REPLAY.resolve({})
@@ -408,6 +420,9 @@ def test_replay_refuses_a_rate_that_is_no_factor_of_real_time(tmp_path, rate):
     [
         ({"nodes": "none", "rate": "max"}, "rate 'max' waits for nodes that run again"),
         ({"policy": "script"}, "policy is for a policy that runs again"),
+        ({"nodes": "none", "compare": "a.json"}, "compare is for what nodes say again"),
+        ({"nodes": "none", "plot": "a.png"}, "plot is for what nodes say again"),
+        ({"nodes": "none", "tolerance": "0"}, "tolerance is for what nodes say again"),
         ({"nodes": "policy,safety", "policy": "script"}, "don't run again together"),
         ({"nodes": "policy", "policy": "genius"}, "genius.*script.*safetensors"),
         ({"tolerance": "much"}, "tolerance 'much'"),

@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from rl_robot.bags import BagMessage
 from rl_robot.bags.cdr import image_bytes, numbers_bytes, pose_bytes, trajectory_bytes
 from rl_robot.errors import UserError
-from rl_robot.evaluation.replayed import Comparison, contents, exceeded, parse_tolerance
+from rl_robot.evaluation.replayed import (
+    Comparison,
+    check_tolerated,
+    contents,
+    exceeded,
+    parse_tolerance,
+)
 from rl_robot.evaluation.replayed_actions import EXECUTED_ACTION, actions_alone, with_executed
 from rl_robot.evaluation.replayed_plot import save_replay_plot
 from rl_robot.evaluation.replayed_tables import replay_tables
@@ -207,9 +213,24 @@ def test_a_tolerance_holds_for_all_topics_but_those_with_one_of_their_own() -> N
     (line,) = exceeded(figures, parse_tolerance("0.15"))
     assert line == "reward: total differs by 0.2, more than 0.15, at 2.0 s of two"
     assert exceeded(figures, parse_tolerance("0,reward=1")) == []
-    assert exceeded(figures, parse_tolerance("other=0")) == [
-        "other: nobody who ran again says this"
-    ]
+
+
+def test_a_tolerance_for_what_nobody_says_is_refused() -> None:
+    check_tolerated(parse_tolerance("0,reward=1"), ["reward", "policy/action"])
+    with pytest.raises(UserError, match="nobody who runs again says 'rewrad': expected one of re"):
+        check_tolerated(parse_tolerance("0,rewrad=1"), ["reward", "policy/action"])
+
+
+def test_a_tolerance_is_exceeded_where_something_was_not_tested() -> None:
+    comparison = Comparison()
+    assert exceeded(comparison.figures(), {}) == []
+    assert exceeded(comparison.figures(), {"": 1.0}) == ["nothing was compared"]
+    comparison.add("one", ["reward"], [numbers(1, a=0.0)], [numbers(1, a=0.0)])
+    assert exceeded(comparison.figures(), {"": 0.0}) == []
+    comparison.left_out.append("two")
+    assert comparison.figures()["left_out"] == ["two"]
+    assert exceeded(comparison.figures(), {"": 0.0}) == ["two: left out"]
+    assert exceeded(comparison.figures(), {}) == []
 
 
 def test_messages_on_one_side_are_beyond_any_tolerance() -> None:
@@ -220,7 +241,8 @@ def test_messages_on_one_side_are_beyond_any_tolerance() -> None:
 
 def test_executed_actions_are_judged_only_where_they_are_named() -> None:
     old, new = (numbers(1, EXECUTED_ACTION, x=value) for value in (0.0, 1.0))
-    figures = compared([old], [new])
+    same = numbers(1, total=1.0)
+    figures = compared([old, same], [new, same])
     assert exceeded(figures, parse_tolerance("0")) == []
     assert exceeded(figures, parse_tolerance(f"{EXECUTED_ACTION}=0.5"))
 

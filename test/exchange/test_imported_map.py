@@ -39,6 +39,28 @@ def test_the_map_of_an_import_gives_back_the_episode(
     assert after.observations["camera"].shape == before.observations["camera/image_raw"].shape
 
 
+def test_a_map_that_was_changed_by_hand_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export_lerobot(
+        [aligned_episodes.episode(steps=4), aligned_episodes.episode(steps=5)],
+        tmp_path / "dataset",
+        task="Lift",
+        fps=aligned_episodes.FPS,
+        robot_type="arm",
+    )
+    out = tmp_path / "bags"
+    load = ["bag", "import", str(tmp_path / "dataset"), "--out", str(out), "--episodes"]
+    assert main([*load, "0"]) == 0
+    written = (out / "map.yaml").read_text()
+    (out / "map.yaml").write_text(written + "# mine\n")
+    capsys.readouterr()
+    assert main([*load, "1"]) == 0
+    assert "says something else already, and is kept" in capsys.readouterr().out
+    assert (out / "map.yaml").read_text() == written + "# mine\n"
+    assert (out / "episode_000001").is_dir()
+
+
 def test_a_map_survives_its_yaml(tmp_path: Path) -> None:
     text = """
 ticks: {period: 0.05}

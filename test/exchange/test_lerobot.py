@@ -93,6 +93,7 @@ def test_the_last_observation_is_kept_when_asked(tmp_path: Path) -> None:
         np.stack(rows["observation.state"].to_numpy()), episode.observations["joint_states"]
     )
     np.testing.assert_array_equal(rows["action"][3].as_py(), episode.action[2])
+    assert rows["next.reward"][3].as_py() == 0.0
     [bag] = import_lerobot(tmp_path / "d", tmp_path / "bags")
     counts = BagReader(bag).counts
     assert (counts["joint_states"], counts["policy/action"], counts["reward"]) == (4, 3, 3)
@@ -248,6 +249,7 @@ def test_a_foreign_data_set_has_its_own_clock(dataset: Path, tmp_path: Path) -> 
     assert stamps == [1_600_000_000 + i * 100_000_000 for i in range(4)]
     assert [bag.episode.outcome for bag in bags] == ["success", "truncated"]
     assert (bags[0].episode.task, bags[0].episode.robot) == ("Lift the block", "arm")
+    assert bags[0].episode.extra["role"] == "demonstration"
     assert bags[0].types["perception/block/pose"] == "sensor_msgs/msg/JointState"
 
 
@@ -325,6 +327,7 @@ def copy(dataset: Path, tmp_path: Path) -> Path:
     return folder
 
 
+EMPTY = {"dtype": "video", "shape": [3, 96, 128], "names": []}
 INFO = {
     "version": (["codebase_version"], "v2.1", r"the version is v2\.1, and only v3\.0 is read"),
     "fps": (["fps"], 0, "fps is 0"),
@@ -336,6 +339,7 @@ INFO = {
     "wrong size": (["features", "action", "shape"], [5], r"action does not hold 5 numbers"),
     "missing column": (["features", "x"], {"dtype": "bool", "shape": [1]}, "column x is missing"),
     "picture": (["features", "observation.images.camera", "shape"], [9, 9, 3], "info.json says"),
+    "no names": (["features", "observation.images.camera"], EMPTY, "has the shape .*not .height"),
     "depth": (["features", "observation.images.camera", "shape"], [96, 128, 1], "not .height"),
     "index": (["features", "timestamp", "dtype"], "cheese", "of the unknown type 'cheese'"),
     "topic": (["features", "joint_states"], {"dtype": "bool", "shape": [1]}, "is missing"),

@@ -372,3 +372,22 @@ def test_of_several_bags_a_damaged_one_is_left_out_and_named(bag: Path, tmp_path
     assert "left out: " in output
     assert "is damaged" in output
     assert f"1 of 2   {tmp_path / 'a'}   " in output
+
+
+def test_a_bag_that_is_left_out_is_no_test_passed(bag: Path, tmp_path: Path) -> None:
+    shutil.copytree(bag, tmp_path / "a")
+    shutil.copytree(bag, tmp_path / "b")
+    (damaged,) = (tmp_path / "b").glob("*.mcap")
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    report = tmp_path / "report.json"
+    arguments = ("replay.launch.py", f"bag:={tmp_path}", "rate:=max", "nodes:=reward")
+    output = launch(*arguments, "tolerance:=1e9", f"compare:={report}", fails=True)
+    assert "beyond the tolerance: b: left out" in output
+    assert json.loads(report.read_text())["left_out"] == ["b"]
+
+
+def test_a_tolerance_for_a_mistyped_topic_is_refused_before_anything_is_played(bag: Path) -> None:
+    arguments = ("replay.launch.py", f"bag:={bag}", "rate:=max", "nodes:=reward")
+    output = launch(*arguments, "tolerance:=rewrad=0", fails=True)
+    assert "tolerance: nobody who runs again says 'rewrad': expected one of reward" in output
+    assert "played" not in output

@@ -1,5 +1,6 @@
 """Somebody else's bags, with topics of their own, as data of a task."""
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,12 +8,15 @@ import numpy as np
 import pytest
 from recordings import record
 
-from rl_robot.bags import EpisodeWriter
+from rl_robot.bags import BagReader, EpisodeWriter
 from rl_robot.bags.cdr import joint_state_bytes
 from rl_robot.environments.robot_env import RobotEnv
 from rl_robot.errors import UserError
+from rl_robot.exchange import export_lerobot, import_lerobot
+from rl_robot.exchange.imported_map import map_of_import
 from rl_robot.experience.aligned import AlignedEpisode
 from rl_robot.experience.bag_map import BagMap, Source
+from rl_robot.experience.store import ReplayStore
 from rl_robot.robots.description import load_robot
 from rl_robot.tasks import load_task
 from rl_robot.training.mapped import MappedReader
@@ -120,3 +124,30 @@ def test_a_trainer_learns_from_mapped_bags_without_a_robot(ours: Path, tmp_path:
     assert (trainer.bags, trainer.skipped) == (2, 0)
     assert trainer.transitions == 2 * len(table)
     assert (tmp_path / "run" / "policies" / "learned.safetensors").exists()
+
+
+def test_an_imported_data_set_counts_as_demonstrated(ours: Path, tmp_path: Path) -> None:
+    table = TransitionReader(TASK, ROBOT).read_table(ours)
+    flat = {name: values.reshape(len(values), -1) for name, values in table.observations.items()}
+    episodes = [replace(table, observations=flat, metadata=None)] * 2
+    fps = round(1e9 / float(np.median(np.diff(table.ticks_ns))), 3)
+    export_lerobot(episodes, tmp_path / "set", task="Reach", fps=fps, robot_type="arm")
+    (tmp_path / "set" / "meta" / "rl_robot.json").unlink()  # as in anyone's data set
+    bags = import_lerobot(tmp_path / "set", tmp_path / "bags")
+    bag_map = map_of_import(BagReader(bags[0]))
+    assert bag_map.observations.keys() == TASK.observation_spec.keys()
+    trainer = Trainer(
+        tmp_path / "run",
+        TASK,
+        ROBOT,
+        TrainingPlan.offline(1, imitation_updates=1),
+        bags=[tmp_path / "bags"],
+        bag_map=bag_map,
+        say=lambda _: None,
+    )
+    for _ in trainer.run_offline():
+        pass
+    trainer.close()
+    assert (trainer.bags, trainer.skipped) == (2, 0)
+    with closing(ReplayStore.read(tmp_path / "run" / "trainer" / "replay")) as store:
+        assert {source.kind for source in store.rings} == {"demonstration"}

@@ -23,13 +23,17 @@ import numpy as np
 import numpy.typing as npt
 
 from rl_robot.bags import EpisodeMetadata, EpisodeWriter
+from rl_robot.bags.cdr import image_bytes, joint_state_bytes, string_bytes
+from rl_robot.bags.pictures import IMAGE
 from rl_robot.errors import UserError
-from rl_robot.exchange import messages
 from rl_robot.exchange.lerobot import layout
 from rl_robot.exchange.lerobot.description import Description, read_description
 from rl_robot.exchange.lerobot.reader import DatasetEpisode, pictures, read_episodes
 from rl_robot.exchange.lerobot.timeline import Timeline, component_names, kept_of, timeline_of
+from rl_robot.experience.sources import DEMONSTRATION
 
+_NUMBERS = "sensor_msgs/msg/JointState"
+_TEXT = "std_msgs/msg/String"
 _NANOSECONDS = 1_000_000_000
 _SAME_NS = 1000  # captures nearer than this are one: ages are kept as float32
 _REWARD = "reward"
@@ -120,9 +124,9 @@ def _write(
 ) -> Path:
     timeline = timeline_of(description, episode)
     types = {topic: _type(description, key) for key, topic in topics.items()}
-    types[_TICKS] = messages.JOINT_STATE
+    types[_TICKS] = _NUMBERS
     if any(key in episode.columns for key in _REWARD_PARTS):
-        types[_REWARD] = messages.JOINT_STATE
+        types[_REWARD] = _NUMBERS
     writer = EpisodeWriter(path, types)
     try:
         streams = [
@@ -132,16 +136,16 @@ def _write(
         ]
         for stamp, published, topic, raw in heapq.merge(*streams):
             writer.write(topic, raw, stamp, published)
+        return writer.close(_metadata(description, episode, timeline))
     except BaseException:
         writer.abort()
         raise
-    return writer.close(_metadata(description, episode, timeline))
 
 
 def _type(description: Description, key: str) -> str:
     if key in description.cameras:
-        return messages.IMAGE
-    return messages.STRING if key in description.texts else messages.JOINT_STATE
+        return IMAGE
+    return _TEXT if key in description.texts else _NUMBERS
 
 
 def _messages(
@@ -164,11 +168,11 @@ def _serializer(description: Description, key: str) -> Callable[[int, Any], byte
     """What makes a feature's message of a stamp and a value."""
     if key in description.cameras:
         frame = key.removeprefix(layout.IMAGES)
-        return lambda stamp, picture: messages.image(stamp, frame, picture)
+        return lambda stamp, picture: image_bytes(picture, stamp, frame)
     if key in description.texts:
-        return lambda _, text: messages.string(text)
+        return lambda _, text: string_bytes(text)
     names = component_names(description, key)
-    return lambda stamp, numbers: messages.joint_state(stamp, names, numbers)
+    return lambda stamp, numbers: joint_state_bytes(names, stamp, numbers)
 
 
 def _values(
@@ -207,7 +211,7 @@ def _ticks(description: Description, timeline: Timeline) -> Iterator[_Sent]:
         ages = np.zeros(0)
         if captures is not None:
             ages = (tick - captures[:, min(step, timeline.rows - 1)]) * 1e-9
-        yield int(tick), int(tick), _TICKS, messages.joint_state(int(tick), names, ages)
+        yield int(tick), int(tick), _TICKS, joint_state_bytes(names, int(tick), ages)
 
 
 def _rewards(episode: DatasetEpisode, timeline: Timeline) -> Iterator[_Sent]:
@@ -218,7 +222,7 @@ def _rewards(episode: DatasetEpisode, timeline: Timeline) -> Iterator[_Sent]:
     names = tuple(known)
     table = np.stack([values[: timeline.steps] for values in known.values()], axis=1)
     for stamp, numbers in zip(timeline.ticks[1:], table, strict=True):
-        raw = messages.joint_state(int(stamp), names, numbers)
+        raw = joint_state_bytes(names, int(stamp), numbers)
         yield int(stamp), int(stamp), _REWARD, raw
 
 
@@ -264,7 +268,7 @@ def _metadata(
         outcome=_outcome(episode),
         reason="imported from a LeRobotDataset",
         steps=timeline.steps,
-        extra={"fps": f"{description.fps:g}"},
+        extra={"fps": f"{description.fps:g}", "role": DEMONSTRATION},
     )
 
 

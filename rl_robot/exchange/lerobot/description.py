@@ -214,7 +214,7 @@ def _feature(key: str, value: Any, path: Path) -> Feature:
 
 def _picture_shape(key: str, shape: tuple[int, ...], names: Any, path: Path) -> tuple[int, ...]:
     """(H, W, 3), whichever order the feature has; older data sets have channels first."""
-    if len(shape) == 3 and isinstance(names, list) and names[0] in ("channel", "channels"):
+    if len(shape) == 3 and isinstance(names, list) and names[:1] in (["channel"], ["channels"]):
         shape = (*shape[1:], shape[0])
     if len(shape) != 3 or shape[2] != 3 or max(shape) > _SIDE:
         raise UserError(f"{path}: {key} has the shape {shape}, not (height, width, 3)")

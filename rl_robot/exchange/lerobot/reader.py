@@ -1,7 +1,6 @@
 """Reads the episodes of a LeRobotDataset v3.0, one at a time."""
 
 import math
-import struct
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from rl_robot.bags.pictures import decode_picture
 from rl_robot.errors import UserError
 from rl_robot.exchange.lerobot.description import Description, EpisodeEntry, table_batches
 from rl_robot.exchange.lerobot.layout import Feature
 from rl_robot.exchange.lerobot.video import read_frames
 
-_PNG = b"\x89PNG\r\n\x1a\n"
 _INDICES = ["episode_index", "frame_index", "timestamp", "index"]
 
 
@@ -185,10 +184,11 @@ def _files(column: pa.ChunkedArray, key: str, path: Path) -> list[bytes]:
 
 
 def _decoded(data: bytes, height: int, width: int, what: str) -> npt.NDArray[np.uint8]:
-    # The size is known before anything of that size is allocated.
-    if data[:8] != _PNG or len(data) < 24 or struct.unpack(">II", data[16:24]) != (width, height):
-        raise UserError(f"{what}: a picture is no PNG of {width}x{height} pixels")
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise UserError(f"{what}: a picture is damaged")
+    try:
+        picture = decode_picture(data, cv2.IMREAD_COLOR)
+    except ValueError as error:
+        raise UserError(f"{what}: {error}") from None
+    if picture.shape != (height, width, 3):
+        found = f"{picture.shape[1]}x{picture.shape[0]}"
+        raise UserError(f"{what}: a picture of {found} pixels, info.json says {width}x{height}")
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
