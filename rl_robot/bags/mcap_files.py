@@ -84,7 +84,7 @@ class McapFiles:
                     raws = [unpack_message(raw) for raw in series.raws]
                     series = series._replace(raws=raws)
                 number = of_file[channel]
-                found[number] = RawSeries(*found[number].and_(series))
+                found[number] = RawSeries(*found[number].with_those_of(series))
         return found
 
     def _of_file(
