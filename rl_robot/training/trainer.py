@@ -163,7 +163,7 @@ class Trainer:
         self._recent: deque[tuple[bool, float]] = deque(maxlen=_RECENT)  # success and return
         self._taken: list[str] = []
         self._ignored: list[str] = []
-        self._left_out: list[str] = []
+        self._left_out: set[str] = set()
         self._saved = 0  # bags that the checkpoint names
         self._sums: list[Metrics] = []
         self.stage = DEMONSTRATIONS
@@ -246,7 +246,8 @@ class Trainer:
             "milestone": self.milestone,
             "bags": self._taken,
             "ignored": self._ignored,
-            "left_out": self._left_out,
+            "left_out": sorted(self._left_out),
+            "done": self.stage == DONE,
             "replay": self._store.position(),
             "counts": {
                 "demonstrations": self.demonstrations,
@@ -324,6 +325,7 @@ class Trainer:
                 return
             self._leave_out(path, error)
             return
+        self._left_out.discard(self._intake.key(path))  # it was damaged, and is whole now
         if role not in (DEMONSTRATION, EXPLORATION):
             self._ignored.append(self._intake.key(path))
             return
@@ -355,7 +357,7 @@ class Trainer:
 
     def _leave_out(self, path: Path, problem: object) -> None:
         self.skipped += 1
-        self._left_out.append(self._intake.key(path))
+        self._left_out.add(self._intake.key(path))
         self._say(f"left out: {problem}")
 
     def _count(self, episode: EpisodeTransitions, role: str, *, own: bool) -> None:
@@ -386,7 +388,8 @@ class Trainer:
 
     def _recall_others(self) -> None:
         """Count the removed bags that the checkpoint does not name."""
-        for key in sorted(self._removed().keys() - {*self._taken, *self._ignored}):
+        named = {*self._taken, *self._ignored, *self._left_out}
+        for key in sorted(self._removed().keys() - named):
             self._recall(key)
 
     def _removed(self) -> dict[str, EpisodeMetadata]:
@@ -516,6 +519,7 @@ class Trainer:
     def _resume(self, values: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
         """Go on from a checkpoint."""
         self._ignored = values["ignored"]
+        self._left_out = set(values.get("left_out", ()))  # tried again: they may be repaired
         for key in self._ignored:
             self._intake.see(key)
         bags = [self._intake.see(key) for key in values["bags"]]
@@ -536,8 +540,8 @@ class Trainer:
         self._began, self.imitated = values["began"], values["imitated"]
         self.updates, self.milestone = values["updates"], values["milestone"]
         self._restore_stage()
-        if rebuilt:
-            self.save()  # the old one speaks of the replay that was
+        if rebuilt or values.get("done", False) != (self.stage == DONE):
+            self.save()  # the old one speaks of the replay that was, or of another plan
         self._say(f"goes on from {self.bags} bags and {self.updates} updates")
 
     def _restore_counts(self, counts: Mapping[str, Any]) -> None:
