@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 OUTCOMES = ("success", "terminated", "truncated", "broken")
+TERMINAL = ("success", "terminated")  # outcomes after which there was nothing more to gain
 CUSTOM = "rl_robot"  # name of the metadata record inside the .mcap
 
 
