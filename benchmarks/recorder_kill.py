@@ -45,7 +45,7 @@ from rl_robot.bringup.graph import NodeSpec
 from rl_robot.bringup.process import NodeProcess, node_command
 from rl_robot.errors import UserError
 from rl_robot.experience.runs import RunFolder
-from rl_robot.nodes.recorder import recorded_topics, topic_type
+from rl_robot.nodes.recorder import recorded_topics
 from rl_robot.robots.cartesian import Motion
 from rl_robot.robots.description import load_robot
 from rl_robot.ros.messages import camera_info_message, status_message, to_time
@@ -183,7 +183,7 @@ class Speaker(Node):
         for topic in ("policy/command", "safety/command"):
             self._say(topic, now, trajectory_bytes(motion, now, "policy"))
         for interface in self._robot.interfaces:
-            if topic_type(self._table[interface.topic]).endswith("Float64MultiArray"):
+            if self._table[interface.topic].type_name.endswith("Float64MultiArray"):
                 self._say(interface.topic, now, Float64MultiArray(data=[now * 1e-9]))
             else:
                 self._say(interface.topic, now, trajectory_bytes(motion, 0))

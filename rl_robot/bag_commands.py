@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rl_robot.bag_tables import aligned, task_name, tick_rate
-from rl_robot.bags.found import find_bags
+from rl_robot.bags.found import EPISODE_NAME, find_bags
 from rl_robot.errors import UserError
 
 if TYPE_CHECKING:
@@ -166,6 +166,11 @@ def _repair(options: argparse.Namespace) -> int:
         print("nothing could be kept")
         return UNSOUND
     print(f"{done.path}: {sum(done.kept.values())} messages of {len(done.kept)} topics")
+    if EPISODE_NAME.fullmatch(bag.name) and done.path.parent == bag.parent:
+        print(
+            f"it counts as an episode of the run once it has the name {bag}, instead of the "
+            "damaged one"
+        )
     return 0
 
 

@@ -220,6 +220,26 @@ def test_repair_says_what_was_lost_and_where_the_rest_is(
     assert compare_bags(new, other) == []
 
 
+def test_repair_in_a_run_says_when_the_new_bag_counts(
+    bag_command: Command, run: Path, tmp_path: Path
+) -> None:
+    episodes = tmp_path / "run" / "episodes"
+    bag = shutil.copytree(run / "episodes" / "episode_000001", episodes / "episode_000001")
+    damage(bag)
+    done = bag_command("repair", bag)
+    place = f"once it has the name {bag}, instead of the damaged one"
+    assert done.out[-1] == f"it counts as an episode of the run {place}"
+    shutil.rmtree(bag)
+    (episodes / "episode_000001.repaired").rename(bag)
+    assert len(bag_command("info", tmp_path / "run").out) == len(
+        bag_command("info", bag.parent).out
+    )
+    part = shutil.copytree(
+        run / "episodes" / "episode_000002.part", f"{episodes}/episode_000002.part"
+    )
+    assert "counts" not in bag_command("repair", part).out[-1]
+
+
 def test_repair_of_an_unfinished_bag_gives_it_its_name(
     bag_command: Command, run: Path, tmp_path: Path
 ) -> None:
@@ -270,7 +290,7 @@ def recording() -> Recording:
 
 @pytest.fixture
 def reached(recording: Recording, tmp_path: Path) -> Path:
-    return recording.write(tmp_path / "episodes" / "reached").parent
+    return recording.write(tmp_path / "episodes" / "episode_000003").parent
 
 
 def test_relabel_counts_outcomes_before_and_after(
@@ -281,18 +301,18 @@ def test_relabel_counts_outcomes_before_and_after(
     out = tmp_path / "anew"
     done = bag_command("relabel", tmp_path, "--task", "brief_task:Brief", "--out", out)
     assert done == Done(0, [f"1 bags in {out}: 1 success; now 1 terminated"], [])
-    assert BagReader(out / "reached").episode.steps == 2
+    assert BagReader(out / "episode_000003").episode.steps == 2
     assert bag_command("check", out).status == 0
 
 
 def test_relabel_of_a_file_names_the_new_bag_without_its_suffix(
     bag_command: Command, reached: Path, tmp_path: Path
 ) -> None:
-    file = reached / "reached" / "reached.mcap"
+    file = reached / "episode_000003" / "episode_000003.mcap"
     out = tmp_path / "anew"
     done = bag_command("relabel", file, "--task", "reach", "--out", out, "--robot", "arm")
     assert done == Done(0, [f"1 bags in {out}: 1 success; now 1 success"], [])
-    assert [path.name for path in out.iterdir()] == ["reached"]
+    assert [path.name for path in out.iterdir()] == ["episode_000003"]
 
 
 def test_relabel_refuses_in_one_line(
@@ -329,13 +349,14 @@ def test_relabel_loads_a_named_robot_before_it_looks_at_bags(
 def test_export_leaves_out_and_names_a_damaged_bag(
     bag_command: Command, recording: Recording, tmp_path: Path
 ) -> None:
+    bags = tmp_path / "bags"
     for name in ("a", "b", "c"):
-        recording.write(tmp_path / "episodes" / name)
-    damage(tmp_path / "episodes" / "a")  # the first, from which all is taken
+        recording.write(bags / name)
+    damage(bags / "a")  # the first, from which all is taken
     for form, arguments in (("npz", []), ("lerobot", ["--keep-last"])):
         out = tmp_path / form
         done = bag_command(
-            "export", tmp_path, "--format", form, "--out", out, "--robot", "arm", *arguments
+            "export", bags, "--format", form, "--out", out, "--robot", "arm", *arguments
         )
         assert done.status == 1
         assert done.out[0].startswith(f"{out}: 2 episodes")
@@ -343,8 +364,8 @@ def test_export_leaves_out_and_names_a_damaged_bag(
         assert line.startswith("left out: ")
         assert "a.mcap is damaged" in line
     for name in ("b", "c"):
-        damage(tmp_path / "episodes" / name)
-    done = bag_command("export", tmp_path, "--format", "npz", "--out", tmp_path / "none")
+        damage(bags / name)
+    done = bag_command("export", bags, "--format", "npz", "--out", tmp_path / "none")
     assert (done.status, done.out, len(done.err)) == (1, [], 3)
     assert not (tmp_path / "none").exists()
 

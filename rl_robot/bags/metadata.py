@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 OUTCOMES = ("success", "terminated", "truncated", "broken")
+TERMINAL = ("success", "terminated")  # outcomes after which there was nothing more to gain
 CUSTOM = "rl_robot"  # name of the metadata record inside the .mcap
 METADATA_FILE = "metadata.yaml"  # rosbag2's, in a bag's folder
 ROSBAG2 = "rosbag2_bagfile_information"  # what all in it is under

@@ -9,7 +9,7 @@ from rl_robot.bags.messages import Definition
 from rl_robot.bags.metadata import EpisodeMetadata, TopicQos, qos_of, relative_topic
 from rl_robot.bags.salvage import Loss, Salvage, salvage
 from rl_robot.bags.storage import mcap_file
-from rl_robot.bags.writer import EpisodeWriter
+from rl_robot.bags.writer import EpisodeWriter, is_being_written
 from rl_robot.errors import UserError
 
 _REPAIRED = "repaired"  # name in the metadata of a repaired bag
@@ -44,38 +44,26 @@ def repair(path: Path, out: Path | None = None) -> Repair:
         out: the new bag's folder; by default the name without ``.part``, or with ``.repaired``.
 
     Raises:
-        UserError: there is no MCAP file there, or the new bag's folder exists already.
+        UserError: there is no MCAP file there, a recorder is still writing it, the new bag's folder
+            exists already, or it can't be written; then nothing is left of it.
     """
     file = find_mcap(path)
     target = out or _default_target(path)
     if target.exists():
         raise UserError(f"{target} exists already: name another folder with --out")
     try:
+        if is_being_written(file):
+            raise UserError(f"{path} is still being written: repair it when its recorder has ended")
         found = salvage(file)
     except OSError as error:
         raise UserError(f"{file} can't be read: {error.strerror}") from None
-    kept: Counter[str] = Counter()
     missing = {found.channels[number].topic: count for number, count in found.missing().items()}
     if not found.channels or next(found.messages(), None) is None:
-        return _outcome(None, found, kept, missing)
-    namespace = found.metadata.get("namespace", "/")
-    names = {n: relative_topic(c.topic, namespace) for n, c in found.channels.items()}
-    writer = _writer(target, found, names, namespace)
+        return _outcome(None, found, Counter(), missing)
     try:
-        for message in found.messages():
-            writer.write(
-                names[message.channel],
-                message.raw,
-                message.log_ns,
-                message.publish_ns,
-                message.sequence,
-            )
-            kept[found.channels[message.channel].topic] += 1
-        made = writer.close(_metadata(found, missing))
-    except BaseException:
-        writer.abort()
-        raise
-    return _outcome(made, found, kept, missing)
+        return _outcome(target, found, _write(target, found, missing), missing)
+    except OSError as error:
+        raise UserError(f"{target} can't be written: {error.strerror or error}") from None
 
 
 def find_mcap(path: Path) -> Path:
@@ -98,6 +86,29 @@ def _default_target(path: Path) -> Path:
         return path.with_suffix("")
     folder = path.with_suffix("") if path.is_file() else path
     return folder.with_name(f"{folder.name}.repaired")
+
+
+def _write(target: Path, found: Salvage, missing: dict[str, int]) -> Counter[str]:
+    """Write the new bag, of which nothing is left if that fails; return its messages by topic."""
+    kept: Counter[str] = Counter()
+    namespace = found.metadata.get("namespace", "/")
+    names = {n: relative_topic(c.topic, namespace) for n, c in found.channels.items()}
+    writer = _writer(target, found, names, namespace)
+    try:
+        for message in found.messages():
+            writer.write(
+                names[message.channel],
+                message.raw,
+                message.log_ns,
+                message.publish_ns,
+                message.sequence,
+            )
+            kept[found.channels[message.channel].topic] += 1
+        writer.close(_metadata(found, missing))
+    except BaseException:
+        writer.abort()
+        raise
+    return kept
 
 
 def _writer(target: Path, found: Salvage, names: dict[int, str], namespace: str) -> EpisodeWriter:

@@ -9,6 +9,7 @@ the file they are absolute, as rosbag2 has them.
 """
 
 import contextlib
+import fcntl
 import shutil
 from collections.abc import Mapping
 from functools import cache
@@ -17,6 +18,7 @@ from typing import Any, BinaryIO
 
 import yaml
 
+from rl_robot.bags.found import UNFINISHED
 from rl_robot.bags.mcap_writer import McapWriter
 from rl_robot.bags.messages import Definition, message_definition
 from rl_robot.bags.metadata import CUSTOM, EpisodeMetadata, TopicQos, absolute_topic
@@ -46,7 +48,7 @@ class EpisodeWriter:
         qos: Mapping[str, TopicQos] | None = None,
         namespace: str = "/",
         definitions: Mapping[str, Definition] | None = None,
-        part: str = ".part",
+        part: str = UNFINISHED,
         begun: EpisodeMetadata | None = None,
     ) -> None:
         """Open ``path`` (a folder to be) for the ``topics``, name -> message type.
@@ -82,6 +84,8 @@ class EpisodeWriter:
         self._channels: dict[str, int] = {}
         try:
             self._file: BinaryIO = (self._part / self._file_name).open("xb")
+            with contextlib.suppress(OSError):  # not every file system has locks
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # see `is_being_written`
             self._mcap = McapWriter(self._file, profile="ros2", library=_LIBRARY)
             self._declare()
             if begun is not None:
@@ -212,6 +216,22 @@ class EpisodeWriter:
             "ros_distro": _ROS_DISTRO,
         }
         return {"rosbag2_bagfile_information": information}
+
+
+def is_being_written(file: Path) -> bool:
+    """Whether a living process has a bag's file open in an `EpisodeWriter`.
+
+    Raises:
+        OSError: the file can't be opened.
+    """
+    with file.open("rb") as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # not every file system has locks
+            return False
+    return False
 
 
 def _qos_profile(qos: TopicQos) -> dict[str, Any]:

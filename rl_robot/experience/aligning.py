@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from rl_robot.bags import BagReader, EpisodeMetadata
 from rl_robot.bags.messages import Series
+from rl_robot.bags.metadata import TERMINAL
 from rl_robot.errors import UserError
 from rl_robot.experience.aligned import AlignedEpisode
 from rl_robot.experience.bag_map import BagMap, Source
@@ -34,7 +35,6 @@ _TICKS = "its ticks"  # names of what is read beside the observations, whose hav
 _ACTION = "its action"
 _OPTIONAL = {"proposed": "its proposal", "reward": "its reward", "terminated": "its end"}
 _SILENCE = 2.5  # periods of the grid, or of the reference, from which on there are no ticks
-_TERMINAL = ("success", "terminated")  # outcomes after which there was nothing more to gain
 
 
 def align(bag: Path | str | BagReader, bag_map: BagMap) -> list[AlignedEpisode]:
@@ -247,7 +247,7 @@ def _told(
     """Add what the bag says of itself."""
     known: dict[str, Any] = {"metadata": metadata, "origin": str(bag.path), "counts": _seen(counts)}
     if metadata is not None:
-        known["terminated"] = metadata.outcome in _TERMINAL
+        known["terminated"] = metadata.outcome in TERMINAL
         known["truncated"] = not known["terminated"]
     return replace(episode, **known)
 

@@ -9,7 +9,6 @@ in its place does not count, and what was left in ``removed/`` is deleted later.
 import contextlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from rl_robot.bags import EpisodeMetadata
+from rl_robot.bags.found import EPISODE_NAME
 
-_NAME = re.compile(r"episode_\d{6,9}")
 _FILE = "removed.jsonl"
 _TRASH = "removed"
 
@@ -57,7 +56,7 @@ class RemovedEpisode:
             name, size, figures = values["name"], int(values["size"]), dict(values["figures"])
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"no removed episode: {error}") from None
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
+        if not isinstance(name, str) or not EPISODE_NAME.fullmatch(name):
             raise ValueError(f"no name of an episode: {name!r}")
         return cls(name, metadata, size, figures)
 

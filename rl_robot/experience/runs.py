@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any
 
 from rl_robot.bags import BagReader, EpisodeMetadata
+from rl_robot.bags.found import EPISODE_NAME, UNFINISHED, run_bags
 from rl_robot.errors import UserError
 from rl_robot.experience.removed import RemovedEpisode, read_removed
 
@@ -29,7 +30,6 @@ IMITATION_FILE = "imitation.safetensors"
 LEARNED_FILE = "learned.safetensors"
 
 _PREFIX = "episode_"
-_PART = ".part"
 
 
 class RunFolder:
@@ -102,11 +102,12 @@ class RunFolder:
 
     def list_episodes(self) -> list[Path]:
         """The finished bags, in order."""
-        return [path for path in self._episode_folders() if path.suffix != _PART]
+        return run_bags(self.episodes)
 
     def unfinished_episodes(self) -> list[Path]:
         """Bags that were being written when their recorder died, or that are being written now."""
-        return [path for path in self._episode_folders() if path.suffix == _PART]
+        found = run_bags(self.episodes, unfinished=True)
+        return [path for path in found if path.suffix == UNFINISHED]
 
     def closed_episodes(self) -> Iterator[EpisodeMetadata]:
         """What the finished bags say of themselves, also those that were removed since.
@@ -124,10 +125,10 @@ class RunFolder:
         return read_removed(self.path)
 
     def next_episode(self) -> int:
-        """The first number that no bag, finished, removed or neither, has taken."""
-        names = [path.stem for path in self._episode_folders()]
+        """The first number that no bag, finished, removed, repaired or none of it, has taken."""
+        names = [path.name.split(".")[0] for path in self.episodes.glob(f"{_PREFIX}*")]
         names += [episode.name for episode in self.removed_episodes()]
-        taken = [int(name.removeprefix(_PREFIX)) for name in names]
+        taken = [int(name.removeprefix(_PREFIX)) for name in names if EPISODE_NAME.fullmatch(name)]
         return max(taken, default=-1) + 1
 
     def write_session(self, values: Mapping[str, Any]) -> None:
@@ -158,13 +159,6 @@ class RunFolder:
             UserError: another live process has it, which is named, or the folder can't be written.
         """
         return RunLock(self.path)
-
-    def _episode_folders(self) -> list[Path]:
-        return sorted(
-            path
-            for path in self.episodes.glob(f"{_PREFIX}*")
-            if path.is_dir() and path.stem.removeprefix(_PREFIX).isdigit()
-        )
 
 
 def milestone_file(number: int) -> str:

@@ -58,8 +58,8 @@ class Rules:
 class Quota:
     """Keeps the closed bags of a run within a number of bytes.
 
-    The oldest go first. What can't be read stays, and so does the newest bag where no trainer says
-    that it has learnt from it.
+    The oldest go first. What can't be read stays, so does a bag whose figures can't be kept (they
+    are not finite), and so does the newest bag where no trainer says that it has learnt from it.
     """
 
     def __init__(self, run: RunFolder, limit: int, rules: Rules) -> None:
@@ -110,9 +110,18 @@ class Quota:
         return self._verdicts[bag.name]
 
     def _remove(self, bag: Path) -> int:
+        """Remove a bag unless what is kept of it can't be had; return the bytes that are free."""
         size = self._size(bag)
-        metadata, figures = BagReader(bag).episode, self._rules.figures(bag)
-        remove_bag(self._run.path, RemovedEpisode(bag.name, metadata, size, figures))
+        try:
+            metadata, figures = BagReader(bag).episode, self._rules.figures(bag)
+            removed = RemovedEpisode(bag.name, metadata, size, figures)
+            removed.to_json()
+        except OSError:
+            raise
+        except Exception:  # whatever its contents do to those who read them, recording goes on
+            self._verdicts[bag.name] = False
+            return 0
+        remove_bag(self._run.path, removed)
         return size
 
 
@@ -172,8 +181,8 @@ class Storage:
         elif not self.full:
             self.full = (
                 f"the quota of {limit} for {self._run.episodes} can't be met: {size_text(over)} "
-                "more are taken by what is not removed (demonstrations, held-out episodes and, "
-                "without a trainer, the newest bag): give a greater quota:="
+                "more are taken by what is not removed (demonstrations, held-out episodes, bags "
+                "that can't be read and, without a trainer, the newest bag): give a greater quota:="
             )
 
     def _guarded(self, act: Callable[[], None]) -> None:

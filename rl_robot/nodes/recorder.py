@@ -139,7 +139,7 @@ class RecorderNode(GraphNode):
         self._episode = episode
 
     def _begin(self, episode: Episode) -> None:
-        types = {name: topic_type(topic) for name, topic in self._types.items()}
+        types = {name: topic.type_name for name, topic in self._types.items()}
         qos = {
             name: TopicQos(topic.quality.depth, True, topic.quality.latched)
             for name, topic in self._types.items()
@@ -309,12 +309,6 @@ def recorded_topics(robot: Robot, task: Task) -> dict[str, topics.Topic]:
     """Return the topics of the graph that a bag holds, name -> row of the table."""
     named = topics.named_topics(robot, task)
     return {name: topic for name, topic in named.items() if topic.recorded}
-
-
-def topic_type(topic: topics.Topic) -> str:
-    """Return the ROS name of a topic's message type, such as sensor_msgs/msg/Image."""
-    package, kind = topic.type.__module__.split(".")[0], topic.type.__name__
-    return f"{package}/msg/{kind}"
 
 
 def main(argv: list[str] | None = None) -> int:

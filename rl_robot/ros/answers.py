@@ -12,7 +12,7 @@ from rl_robot.experience.transcript import Transcript
 from rl_robot.robots.description import Robot
 from rl_robot.ros import topics
 from rl_robot.ros.node import GraphNode
-from rl_robot.ros.played import message_type, said_again
+from rl_robot.ros.played import said_again
 from rl_robot.tasks import Task
 
 QUEUE = 1000  # messages per topic that may wait
@@ -45,7 +45,7 @@ class Answers:
         """Subscribe for ``node`` to what ``nodes`` say of a robot and a task."""
         named = robot is not None and task is not None
         self.topics = said_again(nodes, robot, task) if named else {}  # type: ignore[arg-type]
-        self._types = {name: message_type(row) for name, row in self.topics.items()}
+        self._types = {name: row.type_name for name, row in self.topics.items()}
         self._interfaces = [one.topic for one in robot.interfaces] if robot else []
         self._mailboxes = {
             name: node.mailbox(row, depth=QUEUE) for name, row in self.topics.items()

@@ -64,14 +64,9 @@ def offered(
     return replace(row, name=name, subscribers="nobody")
 
 
-def message_type(row: topics.Topic) -> str:
-    """Return the ROS name of a topic's message type, such as sensor_msgs/msg/Image."""
-    return f"{row.type.__module__.split('.')[0]}/msg/{row.type.__name__}"
-
-
 def _row(name: str, kind: str) -> topics.Topic | None:
     """Return the row of the table that knows the topic under this type."""
-    known = (row for row in topics.TOPICS if row.matches(name) and message_type(row) == kind)
+    known = (row for row in topics.TOPICS if row.matches(name) and row.type_name == kind)
     return next(known, None)
 
 

@@ -27,7 +27,6 @@ from rl_robot.robots.cartesian import Motion
 from rl_robot.robots.description import Robot
 from rl_robot.ros import topics
 from rl_robot.ros.messages import stamp_ns, status_message, status_values
-from rl_robot.ros.played import message_type
 from rl_robot.supervision.session import ENDED, RESETTING, RUNNING, Episode
 from rl_robot.tasks import Start, Task
 
@@ -181,4 +180,4 @@ def prologue(
 
 
 def _message(row: topics.Topic, stamp: int, raw: bytes) -> BagMessage:
-    return BagMessage(row.name, message_type(row), stamp, 0, raw)
+    return BagMessage(row.name, row.type_name, stamp, 0, raw)

@@ -70,6 +70,11 @@ class Topic:
     meaning: str
     recorded: bool = True
 
+    @property
+    def type_name(self) -> str:
+        """The ROS name of the message type, such as sensor_msgs/msg/Image."""
+        return f"{self.type.__module__.split('.')[0]}/msg/{self.type.__name__}"
+
     def named(self, **parts: str) -> str:
         """Return the name with its placeholders filled in."""
         name = self.name

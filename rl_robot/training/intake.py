@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rl_robot.bags import EpisodeMetadata
-from rl_robot.bags.found import is_bag
+from rl_robot.bags.found import bags_in, is_bag
 from rl_robot.errors import UserError
 
 DEMONSTRATION = "demonstration"
@@ -31,7 +31,7 @@ class Intake:
     """
 
     def __init__(self, folder: Path, others: Sequence[Path] = ()) -> None:
-        """``folder`` is the run's; ``others``: runs, folders of bags, or bags.
+        """``folder`` is the run's; ``others``: runs, folders of bags, or bags (also their files).
 
         Raises:
             UserError: one of the others does not exist.
@@ -58,19 +58,13 @@ class Intake:
 
     def new(self) -> list[Path]:
         """Return the bags that were not seen before, and mark them as seen."""
-        found = [
-            path for path in self._folders() if self.key(path) not in self._seen and is_bag(path)
-        ]
+        found = [path for path in self._bags() if self.key(path) not in self._seen]
         self._seen.update(self.key(path) for path in found)
         return found
 
-    def _folders(self) -> Iterator[Path]:
-        """Where a bag may be."""
+    def _bags(self) -> Iterator[Path]:
         for place in (*self._others, self._folder):
-            episodes = place / "episodes"
-            if episodes.is_dir():
-                yield from sorted(episodes.iterdir())
-            elif is_bag(place):
+            if place.is_file() or is_bag(place, unfinished=True):
                 yield place
             else:
-                yield from sorted(place.iterdir())
+                yield from bags_in(place)

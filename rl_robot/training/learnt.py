@@ -6,6 +6,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from rl_robot.bags import EpisodeMetadata
+from rl_robot.experience.runs import RunFolder
 from rl_robot.training.intake import EXPLORATION, role_of
 
 _EPISODES = "episodes"
@@ -22,9 +23,10 @@ def is_removable(metadata: EpisodeMetadata) -> bool:
 
 
 def bags_in_checkpoint(folder: Path) -> set[str]:
-    """Names of the run's own bags that its trainer's checkpoint holds what was learnt from.
+    """Names of the run's own bags that its trainer needs no more, wherever it is killed.
 
-    They are not needed any more, wherever the trainer is killed. Empty without a sound checkpoint.
+    They are those that its checkpoint holds what was learnt from; all that are there once the
+    checkpoint says that the trainer is done. Empty without a sound checkpoint.
     """
     try:
         with safe_open(folder / "trainer" / "checkpoint.safetensors", framework="numpy") as file:
@@ -32,4 +34,6 @@ def bags_in_checkpoint(folder: Path) -> set[str]:
         keys = [Path(key) for name in ("bags", "ignored", "left_out") for key in values[name]]
     except (SafetensorError, OSError, ValueError, KeyError, TypeError):
         return set()
+    if values.get("done"):
+        return {path.name for path in RunFolder(folder).list_episodes()}
     return {key.name for key in keys if key.parent == Path(_EPISODES)}

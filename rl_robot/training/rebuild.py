@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from rl_robot.bags import BagReader, EpisodeMetadata
 from rl_robot.bags.messages import Series
+from rl_robot.bags.metadata import TERMINAL
 from rl_robot.environments.control_loop import ControlLoop
 from rl_robot.errors import UserError
 from rl_robot.experience.aligned import AlignedEpisode
@@ -35,8 +36,6 @@ _PROPOSED = "policy/action"
 _EXECUTED = "safety/command"
 _REWARD = "reward"
 _PICTURE = "perception/image"
-
-_TERMINAL = ("success", "terminated")  # outcomes after which there was nothing more to gain
 
 
 def read_transitions(path: Path | str, task: Task, robot: Robot) -> EpisodeTransitions:
@@ -179,7 +178,7 @@ class TransitionReader:
         }
         ages_at = [tick.ages for tick in ticks]
         ages = {name: np.array([age[name] for age in ages_at], np.float64) for name in ages_at[0]}
-        terminated = metadata.outcome in _TERMINAL
+        terminated = metadata.outcome in TERMINAL
         return AlignedEpisode(
             ticks_ns=ticks_ns,
             observations=observations,

@@ -100,13 +100,16 @@ class Relabeller:
             lacking = self._reader.lacking()
             why = f": task {self._task.name} needs {lacking}" if lacking else ""
             raise UserError(f"{bag.path} holds no step to judge{why}")
+        known = dict(old.extra)
+        if is_cut:
+            known.pop("beyond_end", None)  # what the recorder had kept from there is cut as well
         changed = replace(
             old,
             task=self._task.name,
             outcome=outcome,
             reason=old.reason if outcome == old.outcome else "judged anew",
             steps=steps,
-            extra={**old.extra, "end_ns": str(last_ns), "relabelled_from": old.task},
+            extra={**known, "end_ns": str(last_ns), "relabelled_from": old.task},
         )
         return rewards, changed, is_cut
 

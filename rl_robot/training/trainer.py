@@ -3,7 +3,7 @@
 What a trainer does depends on the bags and their order alone, not on when they come: it learns
 from a bag all that is due before it takes the next one. So a trainer that was killed goes on from
 its checkpoint and comes to the same weights, and a session can be trained again from its bags.
-A bag is read once: its transitions are kept in the replay on disk.
+A bag is read once (`training/feeding.py`): its transitions are kept in the replay on disk.
 
 Stages::
 
@@ -15,7 +15,6 @@ Stages::
 """
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,18 +22,13 @@ from typing import Any
 
 import torch
 
-from rl_robot.bags import BagReader, EpisodeMetadata
 from rl_robot.errors import UserError
 from rl_robot.experience.bag_map import BagMap
-from rl_robot.experience.removed import read_removed
 from rl_robot.experience.runs import IMITATION_FILE, LEARNED_FILE, milestone_file
-from rl_robot.experience.sources import OFFLINE, ONLINE, Source
-from rl_robot.experience.store import CAPACITY, DamagedStoreError, ReplayStore
-from rl_robot.experience.transitions import EpisodeTransitions
+from rl_robot.experience.store import CAPACITY
 from rl_robot.learners import (
     BehaviorCloning,
     Metrics,
-    layout_of,
     make_learner,
     new_replay,
     samples,
@@ -44,10 +38,9 @@ from rl_robot.policies.network import NetworkPolicy
 from rl_robot.robots.description import Robot
 from rl_robot.tasks import Task
 from rl_robot.training.checkpoint import CheckpointFile
-from rl_robot.training.intake import DEMONSTRATION, EXPLORATION, Intake, role_of
-from rl_robot.training.mapped import MappedReader
+from rl_robot.training.feeding import Feed
+from rl_robot.training.intake import DEMONSTRATION
 from rl_robot.training.metrics import MetricsLog
-from rl_robot.training.rebuild import TransitionReader
 
 DEMONSTRATIONS = "demonstrations"
 IMITATION = "imitation"
@@ -57,7 +50,6 @@ DONE = "done"
 
 _SLICE = 10  # updates between looks at what else is to be done
 _METRICS_EVERY = 100  # updates
-_RECENT = 20  # exploration episodes whose success and return are averaged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,28 +143,18 @@ class Trainer:
                 another training, or another process trains in it.
         """
         self.plan = plan
-        self._folder = folder
         self._task, self._robot = task, robot
         self._name, self._seed, self._say = learner, seed, say
         self._learner = make_learner(learner, task, robot, seed=seed, **dict(overrides or {}))
         self._imitation: Imitation | None = None
-        self._reader = TransitionReader(task, robot)
-        self._mapped = MappedReader(task, bag_map) if bag_map else None
-        self._intake = Intake(folder, bags)
-        self._waiting: deque[Path] = deque()
-        self._recent: deque[tuple[bool, float]] = deque(maxlen=_RECENT)  # success and return
-        self._taken: list[str] = []
-        self._ignored: list[str] = []
-        self._left_out: list[str] = []
+        self._feed = Feed(folder, task, robot, bags=bags, bag_map=bag_map, say=say)
         self._saved = 0  # bags that the checkpoint names
         self._sums: list[Metrics] = []
         self.stage = DEMONSTRATIONS
         self.updates = self.version = self.milestone = 0
-        self.demonstrations = self.exploration_steps = self.transitions = self.skipped = 0
         self.imitated = False
         self.updates_per_second = 0.0
         self.weights = b""
-        self._explored = 0  # control steps that were explored, broken episodes included
         self._policies = folder / "policies"
         home = folder / "trainer"
         for made in (self._policies, home):
@@ -182,10 +164,10 @@ class Trainer:
         self._saved_at = time.monotonic()
         self._began = time.time()
         saved = self._read_checkpoint()
-        self._store = self._open_store(home / "replay", capacity)
-        self._replay = new_replay(self._learner.config, task, seed, self._store)
+        self._feed.open_store(home / "replay", capacity)
+        self._replay = new_replay(self._learner.config, task, seed, self._feed.store)
         if saved is None:
-            self._store.clear()  # of bags taken since there is no checkpoint; they come again
+            self._feed.begin()
         else:
             self._resume(*saved)
         self._log = MetricsLog(home, self._is_past)
@@ -193,14 +175,34 @@ class Trainer:
     @property
     def bags(self) -> int:
         """Bags learnt from."""
-        return len(self._taken)
+        return self._feed.taken
+
+    @property
+    def skipped(self) -> int:
+        """Bags that could not be read."""
+        return self._feed.skipped
+
+    @property
+    def demonstrations(self) -> int:
+        """Episodes of the run that were demonstrated, and not broken."""
+        return self._feed.demonstrations
+
+    @property
+    def exploration_steps(self) -> int:
+        """Control steps of the run's exploration that was not broken."""
+        return self._feed.exploration_steps
+
+    @property
+    def transitions(self) -> int:
+        """Control steps in the replay."""
+        return self._feed.transitions
 
     @property
     def updates_due(self) -> int:
         """Updates that may be made before more has to be explored."""
         if self.stage in (DEMONSTRATIONS, IMITATION):
             return 0
-        return self.plan.updates_due(self._explored) - self.updates
+        return self.plan.updates_due(self._feed.explored) - self.updates
 
     @property
     def metrics(self) -> Mapping[str, Any]:
@@ -210,15 +212,10 @@ class Trainer:
     def step(self) -> bool:
         """Do one slice of work, some tens of milliseconds; False when there is nothing to do."""
         worked = self._work()
-        news = worked or self._named > self._saved
+        news = worked or self._feed.named > self._saved
         if news and time.monotonic() - self._saved_at > self._checkpoint_every:
             self.save()
         return worked
-
-    @property
-    def _named(self) -> int:
-        """Bags that are done with: a quota may remove those that the checkpoint names."""
-        return len(self._taken) + len(self._ignored) + len(self._left_out)
 
     def run_offline(self) -> Iterator[None]:
         """Train on the bags that there are, yielding after each slice, and write the policy.
@@ -226,7 +223,7 @@ class Trainer:
         Raises:
             UserError: there is nothing to learn from.
         """
-        while self._take_next():
+        while self._feed.take_next():
             yield
         self._require_transitions()
         while self.step():
@@ -235,7 +232,7 @@ class Trainer:
 
     def save(self) -> None:
         """Write the checkpoint."""
-        self._store.sync()  # what it says is in the replay is there after a power failure, too
+        self._feed.store.sync()  # what it says is in the replay is there after a power failure, too
         tensors = {f"learner.{name}": value for name, value in self._learner.state_dict().items()}
         tensors["replay.generator"] = self._replay.generator_state()
         values = {
@@ -244,26 +241,18 @@ class Trainer:
             "imitated": self.imitated,
             "updates": self.updates,
             "milestone": self.milestone,
-            "bags": self._taken,
-            "ignored": self._ignored,
-            "left_out": self._left_out,
-            "replay": self._store.position(),
-            "counts": {
-                "demonstrations": self.demonstrations,
-                "exploration_steps": self.exploration_steps,
-                "explored": self._explored,
-                "recent": list(self._recent),
-            },
+            "done": self.stage == DONE,
+            **self._feed.to_values(),
         }
         self._checkpoint.write(values, tensors)
-        self._saved = self._named
+        self._saved = self._feed.named
         self._saved_at = time.monotonic()
 
     def close(self) -> None:
         """Write the checkpoint and finish the metrics."""
         self.save()
         self._log.close()
-        self._store.close()
+        self._feed.store.close()
 
     def policy(self) -> NetworkPolicy:
         """Return the learner's policy to be judged by."""
@@ -271,8 +260,8 @@ class Trainer:
 
     def _work(self) -> bool:
         if self.stage == DEMONSTRATIONS:
-            if self._others_wait() or self.demonstrations < self.plan.demonstrations:
-                return self._take_next()
+            if self._feed.others_wait() or self.demonstrations < self.plan.demonstrations:
+                return self._feed.take_next()
             self._require_transitions()
             self._begin_imitation()
             return True
@@ -289,7 +278,7 @@ class Trainer:
         if self.milestone < self.plan.blocks_done(self.exploration_steps):
             self._write_milestone()
             return True
-        return self._take_next()
+        return self._feed.take_next()
 
     def _require_transitions(self) -> None:
         if not self.transitions:
@@ -298,103 +287,8 @@ class Trainer:
                 f"starts was found ({self.skipped} bags could not be read), name others with bags:="
             )
 
-    def _others_wait(self) -> bool:
-        """Whether a bag from elsewhere has not been taken yet; they are the first."""
-        self._look()
-        return bool(self._waiting) and not self._intake.is_own(self._waiting[0])
-
-    def _look(self) -> None:
-        if not self._waiting:
-            self._waiting.extend(self._intake.new())
-
-    def _take_next(self) -> bool:
-        """Take one more bag; False when there is none."""
-        self._look()
-        if not self._waiting:
-            return False
-        self._take(self._waiting.popleft())
-        return True
-
-    def _take(self, path: Path) -> None:
-        own = self._intake.is_own(path)
-        try:
-            role, episodes = self._read(path)
-        except (UserError, ValueError) as error:
-            if not path.exists() and self._recall(self._intake.key(path)):
-                return
-            self._leave_out(path, error)
-            return
-        if role not in (DEMONSTRATION, EXPLORATION):
-            self._ignored.append(self._intake.key(path))
-            return
-        kind = role if role == DEMONSTRATION else ONLINE if own else OFFLINE
-        try:
-            for episode in episodes:
-                self._store.add(Source(kind, self._robot.name, self._task.name), episode)
-        except ValueError as error:
-            self._leave_out(path, f"{path}: {error}")
-            return
-        self.transitions = self._replay.demonstrations + self._replay.experience
-        self._taken.append(self._intake.key(path))
-        for episode in episodes:
-            if episode.gaps:
-                self._say(f"{path}: {len(episode.gaps)} control steps lack an observation")
-            self._count(episode, role, own=own)
-
-    def _read(self, path: Path) -> tuple[str, list[EpisodeTransitions]]:
-        """Return what a bag was recorded for, and its episodes if that is something to learn from.
-
-        What others recorded was recorded to be learnt from: it counts as demonstrated.
-        """
-        bag = BagReader(path)
-        if self._mapped is not None and not self._intake.is_own(path):
-            role = role_of(bag.episode) if bag.is_episode else DEMONSTRATION
-            return role, self._mapped.read(bag)
-        role = role_of(bag.episode)
-        return role, [self._reader.read(bag)] if role in (DEMONSTRATION, EXPLORATION) else []
-
-    def _leave_out(self, path: Path, problem: object) -> None:
-        self.skipped += 1
-        self._left_out.append(self._intake.key(path))
-        self._say(f"left out: {problem}")
-
-    def _count(self, episode: EpisodeTransitions, role: str, *, own: bool) -> None:
-        """Count what the plan speaks of: the run's own episodes, as far as they were not broken."""
-        if not own:
-            return
-        assert episode.metadata is not None
-        whole = episode.metadata.outcome != "broken"
-        if role == DEMONSTRATION:
-            self.demonstrations += whole
-            return
-        self._explored += episode.steps
-        if whole:
-            self.exploration_steps += episode.metadata.steps
-            success = episode.metadata.outcome == "success"
-            self._recent.append((success, float(episode.rewards.sum())))
-
-    def _recall(self, key: str) -> bool:
-        """Count an own bag that a quota has removed; what it held is not learnt from again."""
-        metadata = self._removed().get(key)
-        if metadata is None:
-            return False
-        self._taken.append(key)
-        if role_of(metadata) == EXPLORATION:
-            self._explored += metadata.steps
-            self.exploration_steps += metadata.steps if metadata.outcome != "broken" else 0
-        return True
-
-    def _recall_others(self) -> None:
-        """Count the removed bags that the checkpoint does not name."""
-        for key in sorted(self._removed().keys() - {*self._taken, *self._ignored}):
-            self._recall(key)
-
-    def _removed(self) -> dict[str, EpisodeMetadata]:
-        """What removed bags said of themselves, by the names that checkpoints give them."""
-        return {f"episodes/{one.name}": one.metadata for one in read_removed(self._folder)}
-
     def _begin_imitation(self) -> None:
-        shown = self._store.episodes(DEMONSTRATION)
+        shown = self._feed.store.episodes(DEMONSTRATION)
         if self.imitated or not self.plan.imitation_updates or shown < 2:
             self.stage = PRETRAINING
             return
@@ -402,7 +296,7 @@ class Trainer:
         assert isinstance(cloning, BehaviorCloning)
         self._imitation = Imitation(
             cloning,
-            self._store,
+            self._feed.store,
             self._task,
             seed=self._seed,
             most_updates=self.plan.imitation_updates,
@@ -449,8 +343,8 @@ class Trainer:
             values[name] = float(torch.stack(known).mean())
         self._sums.clear()
         values["transitions"] = self.transitions
-        if self._recent:
-            successes, returns = zip(*self._recent, strict=True)
+        if self._feed.recent:
+            successes, returns = zip(*self._feed.recent, strict=True)
             values["success"] = sum(successes) / len(successes)
             values["return"] = sum(returns) / len(returns)
         self._log.write(time.time() - self._began, learner, updates, values)
@@ -485,7 +379,6 @@ class Trainer:
         try:
             values, tensors, problems = self._checkpoint.read()
         except FileNotFoundError:
-            self._recall_others()
             return None
         for problem in problems:
             self._say(f"{problem}: going on from the one before")
@@ -505,47 +398,16 @@ class Trainer:
             raise UserError(f"{self._checkpoint.path}: {error}: choose another run") from error
         return values, tensors
 
-    def _open_store(self, folder: Path, capacity: int) -> ReplayStore:
-        layout = layout_of(self._task)
-        try:
-            return ReplayStore.write(folder, layout, capacity)
-        except DamagedStoreError as error:
-            self._say(f"{error}: made anew")
-            return ReplayStore.remake(folder, layout, capacity)
-
     def _resume(self, values: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
         """Go on from a checkpoint."""
-        self._ignored = values["ignored"]
-        for key in self._ignored:
-            self._intake.see(key)
-        bags = [self._intake.see(key) for key in values["bags"]]
-        try:
-            self._store.rewind(values.get("replay"))
-        except DamagedStoreError as error:
-            self._say(f"{error}: reading {len(bags)} bags again")
-            self._store.clear()
-            for bag in bags:
-                self._take(bag)
-            rebuilt = True
-        else:
-            self._taken = values["bags"]
-            self._restore_counts(values["counts"])
-            rebuilt = False
-        self._recall_others()
+        is_rebuilt = self._feed.go_on(values)
         self._replay.set_generator_state(tensors["replay.generator"])
         self._began, self.imitated = values["began"], values["imitated"]
         self.updates, self.milestone = values["updates"], values["milestone"]
         self._restore_stage()
-        if rebuilt:
-            self.save()  # the old one speaks of the replay that was
+        if is_rebuilt or values.get("done", False) != (self.stage == DONE):
+            self.save()  # the old one speaks of the replay that was, or of another plan
         self._say(f"goes on from {self.bags} bags and {self.updates} updates")
-
-    def _restore_counts(self, counts: Mapping[str, Any]) -> None:
-        self.demonstrations = counts["demonstrations"]
-        self.exploration_steps = counts["exploration_steps"]
-        self._explored = counts["explored"]
-        self._recent.extend((bool(success), float(total)) for success, total in counts["recent"])
-        self.transitions = self._replay.demonstrations + self._replay.experience
 
     def _restore_stage(self) -> None:
         if not self.updates:

@@ -1,5 +1,7 @@
 """Damaged bags: whole chunks are kept, whatever happens to the rest, and nothing corrupt is."""
 
+import errno
+import os
 import random
 from collections import Counter
 from pathlib import Path
@@ -224,6 +226,41 @@ def test_a_bag_that_was_never_finished_gets_its_name(tmp_path: Path) -> None:
     assert sum(done.kept.values()) == 2 * 3 * STEPS
     assert check(bag) == []
     assert part.exists()
+
+
+def test_what_is_still_being_written_is_refused_and_can_be_closed(tmp_path: Path) -> None:
+    writer = EpisodeWriter(tmp_path / "bag", TYPES)
+    raw = synthetic.numbers("reward", START_NS, {"total": 1.0})
+    writer.write("reward", raw, START_NS, START_NS)
+    for now in (0.0, 1.0):
+        writer.write_out_old(now)
+    for path in (tmp_path / "bag.part", tmp_path / "bag.part" / "bag.mcap"):
+        with pytest.raises(UserError, match="is still being written: repair it when its recorder"):
+            repair(path, None if path.is_dir() else tmp_path / "other")
+    bag = writer.close(None)
+    assert sorted(tmp_path.iterdir()) == [bag]
+    assert check(bag) == []
+    other = EpisodeWriter(tmp_path / "left", TYPES)
+    other.write("reward", raw, START_NS, START_NS)
+    for now in (0.0, 1.0):
+        other.write_out_old(now)
+    other.leave()  # as when its process ends
+    assert repair(tmp_path / "left.part").kept == {"/reward": 1}
+
+
+@pytest.mark.parametrize("step", ["write", "close"])
+def test_nothing_is_left_of_a_repair_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    bag = write_small(tmp_path / "bag")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(EpisodeWriter, step, full)
+    with pytest.raises(UserError, match=r"repaired can't be written: No space left on device"):
+        repair(bag)
+    assert list(tmp_path.iterdir()) == [bag]
 
 
 def test_nothing_left_is_said(tmp_path: Path) -> None:

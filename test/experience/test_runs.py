@@ -44,6 +44,19 @@ def test_episodes_are_numbered_on(tmp_path: Path) -> None:
     assert run.next_episode() == 12
 
 
+def test_what_was_repaired_counts_once_it_has_the_place_of_the_damaged_one(tmp_path: Path) -> None:
+    run = RunFolder.create("first", root=tmp_path)
+    for name in ("episode_000001", "episode_000001.repaired", "episode_000002.repair.part"):
+        (run.episodes / name).mkdir()
+    assert run.list_episodes() == [run.episode_path(1)]
+    assert run.unfinished_episodes() == []
+    assert run.next_episode() == 3  # which whoever repairs may want to give its name to
+    run.episode_path(1).rename(tmp_path / "damaged")
+    assert run.list_episodes() == []
+    (run.episodes / "episode_000001.repaired").rename(run.episode_path(1))
+    assert run.list_episodes() == [run.episode_path(1)]
+
+
 def test_unknown_run_names_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"there is no run .*nothing: .* holds no runs"):
         RunFolder.open("nothing", root=tmp_path)

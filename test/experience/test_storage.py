@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,47 @@ def test_the_newest_bag_and_damaged_ones_stay(tmp_path: Path) -> None:
     assert left(run) == [0, 2]
     Quota(run, 0, Rules(removable=is_exploration, learnt=lambda: {"episode_000002"})).enforce()
     assert left(run) == [0]
+
+
+def fail(error: Exception) -> dict[str, float]:
+    raise error
+
+
+@pytest.mark.parametrize(
+    "figures",
+    [
+        lambda: {"reward": float("nan")},
+        lambda: fail(UserError("the bag is damaged")),
+        lambda: fail(IndexError("a message is cut short")),
+        lambda: {"reward": object()},
+    ],
+)
+def test_a_bag_whose_figures_fail_stays_and_the_others_make_room(
+    tmp_path: Path, figures: Callable[[], dict[str, float]]
+) -> None:
+    run = make_run(tmp_path)
+    read: list[str] = []
+
+    def read_figures(path: Path) -> dict[str, float]:
+        read.append(path.name)
+        return figures() if path.name == "episode_000001" else {}
+
+    quota = Quota(run, size_of(run) - 1, Rules(removable=is_exploration, figures=read_figures))
+    over, _ = quota.enforce()
+    assert over <= 0
+    assert left(run) == [0, 1, 3, 4, 5, 6]
+    quota.limit = 0
+    room = Storage(run, quota=quota)
+    assert left(run) == [0, 1, 5, 6]
+    assert "bags that can't be read" in room.full
+    assert read.count("episode_000001") == 1
+
+
+def test_a_disk_that_fails_while_a_bag_is_read_is_said(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    failing = OSError(errno.EIO, os.strerror(errno.EIO))
+    rules = Rules(removable=is_exploration, figures=lambda _: fail(failing))
+    assert "Input/output error" in Storage(run, quota=Quota(run, 0, rules)).full
 
 
 class KilledError(Exception):

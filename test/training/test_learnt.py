@@ -1,6 +1,7 @@
 """What a quota may remove as far as the trainer is concerned, and that it then still counts."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from rl_robot.experience.runs import RunFolder
 from rl_robot.robots.description import load_robot
 from rl_robot.tasks import load_task
 from rl_robot.training.learnt import bags_in_checkpoint, is_removable
-from rl_robot.training.trainer import EXPLORING, Trainer, TrainingPlan
+from rl_robot.training.trainer import DONE, EXPLORING, Trainer, TrainingPlan
 
 STEPS = 10  # of each episode
 PLAN = TrainingPlan(
@@ -51,9 +52,9 @@ def write_bags(run: RunFolder, numbers: range) -> None:
         recording.write(run.episode_path(number), messages)
 
 
-def trainer(run: RunFolder) -> Trainer:
+def trainer(run: RunFolder, plan: TrainingPlan = PLAN) -> Trainer:
     task, robot = load_task("reach"), load_robot("arm")
-    return Trainer(run.path, task, robot, PLAN, checkpoint_every=0.0, say=lambda _: None)
+    return Trainer(run.path, task, robot, plan, checkpoint_every=0.0, say=lambda _: None)
 
 
 def work(made: Trainer) -> None:
@@ -101,6 +102,56 @@ def test_what_was_removed_counts_when_the_trainer_goes_on(tmp_path: Path) -> Non
     work(third)
     assert third.exploration_steps == 4 * STEPS
     assert third.milestone == 1
+
+
+def test_a_removed_bag_that_had_been_left_out_is_not_counted_later(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run")
+    write_bags(run, range(5))
+    first = trainer(run)
+    work(first)
+    first.close()
+    assert first.skipped == 1
+    remove(run, 3)
+    for _ in range(2):  # nor after the checkpoint was written again
+        again = trainer(run)
+        assert (again.bags, again.updates_due) == (first.bags, first.updates_due)
+        again.close()
+
+
+def test_a_bag_that_was_left_out_is_taken_when_it_is_whole(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run")
+    write_bags(run, range(5))
+    file = run.episode_path(4) / "episode_000004.mcap"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-9])
+    first = trainer(run)
+    work(first)
+    first.close()
+    assert (first.bags, first.skipped) == (3, 2)
+    file.write_bytes(whole)
+    second = trainer(run)
+    work(second)
+    second.close()
+    assert (second.bags, second.skipped) == (4, 1)
+    assert bags_in_checkpoint(run.path) == {f"episode_{number:06d}" for number in range(5)}
+
+
+def test_a_trainer_that_is_done_needs_no_bag_and_with_a_greater_plan_it_does(
+    tmp_path: Path,
+) -> None:
+    run = RunFolder.create(tmp_path / "run")
+    write_bags(run, range(9))
+    made = trainer(run)
+    work(made)
+    assert made.stage == DONE
+    assert made.bags + made.skipped < 9
+    assert bags_in_checkpoint(run.path) == {f"episode_{number:06d}" for number in range(9)}
+    made.close()
+    more = trainer(run, replace(PLAN, blocks=3))
+    assert bags_in_checkpoint(run.path) == {f"episode_{number:06d}" for number in range(7)}
+    work(more)
+    more.close()
+    assert more.bags + more.skipped == 9
 
 
 @pytest.mark.parametrize(

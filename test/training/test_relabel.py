@@ -197,6 +197,22 @@ def test_a_broken_episode_that_the_new_task_ends_before_it_broke(
     assert len(rewards(anew)) == 3
 
 
+def test_what_was_beyond_the_end_is_cut_with_the_rest(
+    recording: Recording, robot: Robot, tmp_path: Path
+) -> None:
+    """A recorder counts in `beyond_end` what it kept after an end that came too late."""
+    beyond = replace(recording.metadata, extra={"beyond_end": "7", "role": "exploration"})
+    bag = replace(recording, metadata=beyond).write(tmp_path / "bag")
+
+    def judged(enough: int) -> Mapping[str, str]:
+        anew = Relabeller(Brief(enough=enough), robot).relabel(bag, tmp_path / f"after_{enough}")
+        return BagReader(anew).episode.extra
+
+    assert "beyond_end" not in judged(4)
+    assert judged(4000)["beyond_end"] == "7"  # nothing was cut
+    assert judged(5)["role"] == "exploration"
+
+
 def with_rewards(recording: Recording, changed: Sequence[Message]) -> list[Message]:
     return [*(m for m in recording.messages if m.topic != "reward"), *changed]
 
