@@ -23,6 +23,7 @@ from rl_robot.bringup.session_graphs import check_session, graph_of_session, mak
 from rl_robot.errors import UserError
 from rl_robot.experience.bag_map import load_bag_map
 from rl_robot.experience.runs import RunFolder
+from rl_robot.experience.sources import parse_mixture
 from rl_robot.policies.policy import low_pass_gains
 from rl_robot.tasks import load_task
 from rl_robot.training.mapped import MappedReader
@@ -97,6 +98,7 @@ def _training(values: Mapping[str, str]) -> list[NodeSpec]:
         "learner": values["learner"],
         "bags": values["bags"],
         "map": values["map"],
+        "mixture": values["mixture"],
         "pretraining_updates": int(values["pretraining_updates"]),
         "imitation_updates": int(values["imitation_updates"]),
         "noise_correlation": float(values["noise_correlation"]),
@@ -185,6 +187,13 @@ TRAIN = Graph(
             "",
             "what the topics of those bags mean, where others recorded them: a YAML",
             check=check_map,
+        ),
+        Argument(
+            "mixture",
+            "",
+            "what batches are made of: kind/robot/task=weight by comma, kinds demonstration, "
+            "offline, online, * for any (half demonstrations)",
+            check=parse_mixture,
         ),
         Argument("resume", "", "name or folder of a training run to go on with"),
         Argument("offline", "false", "no robot: train on bags:= only", choices=BOOLEANS),

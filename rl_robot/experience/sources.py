@@ -129,6 +129,29 @@ class Mixture:
         return [(group, count) for (group, _), count in zip(groups, counts, strict=True)]
 
 
+def parse_mixture(text: str) -> dict[str, float]:
+    """Return weights by pattern: ``demonstration/*/*=0.5,online/arm/*=0.5``; empty for no text.
+
+    Raises:
+        UserError: a part of another form, a pattern said twice, or one that makes no sense.
+    """
+    weights: dict[str, float] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        pattern, _, weight = (side.strip() for side in part.partition("="))
+        try:
+            number = float(weight)
+        except ValueError:
+            raise UserError(
+                f"mixture '{part}': expected kind/robot/task=weight, as in online/*/*=0.5"
+            ) from None
+        if pattern in weights:
+            raise UserError(f"mixture '{part}': {pattern} is said twice")
+        weights[pattern] = number
+    if weights:
+        Mixture.of(weights)
+    return weights
+
+
 def apportion(size: int, weights: Sequence[float]) -> list[int]:
     """Split ``size`` by ``weights``, by largest remainder; of equal ones the first is given more.
 

@@ -22,6 +22,7 @@ from std_msgs.msg import UInt8MultiArray
 from rl_robot.errors import UserError
 from rl_robot.experience.bag_map import load_bag_map
 from rl_robot.experience.runs import RunFolder, RunLock
+from rl_robot.experience.sources import parse_mixture
 from rl_robot.experience.storage import is_full, write_failure
 from rl_robot.learners import SacConfig
 from rl_robot.robots.description import load_robot
@@ -51,6 +52,7 @@ class Parameters:
     learner: str = "sac"
     seed: int = 0
     bags: str = ""  # more to learn from, with commas: runs, folders of bags, or bags
+    mixture: str = ""  # what batches are made of, as pattern=weight with commas
     map: str = ""  # YAML that says what the topics of those bags mean
     demonstrations: int = TrainingPlan.demonstrations
     imitation_updates: int = TrainingPlan.imitation_updates
@@ -110,6 +112,7 @@ class TrainerNode(GraphNode):
                 overrides={
                     "noise_correlation": self._given.noise_correlation,
                     "action_cutoff": self._given.action_cutoff,
+                    "mixture": parse_mixture(self._given.mixture),
                 },
                 bags=[Path(name.strip()) for name in self._given.bags.split(",") if name.strip()],
                 bag_map=load_bag_map(self._given.map) if self._given.map else None,

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rl_robot.errors import UserError
-from rl_robot.experience.sources import Mixture, Source, apportion
+from rl_robot.experience.sources import Mixture, Source, apportion, parse_mixture
 
 SOURCES = tuple(
     Source.parse(label)
@@ -96,3 +96,25 @@ def test_the_largest_remainders_are_rounded_up_and_of_equal_ones_the_first():
     assert apportion(10, [0.55, 0.45]) == [6, 4]  # 5.5 and 4.5
     assert apportion(7, [1, 1, 1]) == [3, 2, 2]
     assert apportion(10, [0.14, 0.37, 0.49]) == [1, 4, 5]
+
+
+def test_a_mixture_is_read_from_text() -> None:
+    text = " demonstration/*/*=1, offline|online/arm/*=3 ,"
+    assert parse_mixture(text) == {"demonstration/*/*": 1.0, "offline|online/arm/*": 3.0}
+    assert parse_mixture("") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("online/*/*", "expected kind/robot/task=weight"),
+        ("online/*/*=many", "expected kind/robot/task=weight"),
+        ("online/*/*=1,online/*/*=2", "said twice"),
+        ("onlin/*/*=1", "no kind of source"),
+        ("online=1", "is no pattern of sources"),
+        ("online/*/*=-1", "should be 0 or more"),
+    ],
+)
+def test_a_mixture_that_makes_no_sense_is_refused(text: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        parse_mixture(text)
