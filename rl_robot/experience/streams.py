@@ -203,16 +203,21 @@ def _numbers(
     counts[f"{source.topic}: malformed"] += len(misfits)
     if not rows:
         return _Table(np.zeros(0, np.int64), None, np.zeros((0, 0)), components, problem)
-    row, table = np.concatenate(rows), np.concatenate(parts)
+    row, table = _joined(rows), _joined(parts)
     order = np.argsort(row, kind="stable")
     # As float32, which is what becomes of them: 1e300 is not finite then.
     with np.errstate(over="ignore"):
-        finite = np.isfinite(table.astype(np.float32)[order]).all(axis=1)
+        finite = np.asarray(np.isfinite(table.astype(np.float32)).all(axis=1))[order]
     counts[f"{source.topic}: not finite"] += int((~finite).sum())
     order = order[finite]
-    stamps_ns = _picked(np.concatenate(stamps), order) if stamps else None
+    stamps_ns = _picked(_joined(stamps), order) if stamps else None
     values = _scaled(_picked(table, order).astype(np.float64, copy=False), source, components)
     return _Table(_picked(row, order), stamps_ns, values, components, "not finite numbers")
+
+
+def _joined(parts: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Return arrays one after the other; a single one, which is the usual case, as it is."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _picked(values: npt.NDArray[Any], rows: Ints) -> npt.NDArray[Any]:
@@ -272,7 +277,7 @@ def _values(
                     f"{below}.{i}" if several else below for i in range(numbers.shape[1])
                 ]
                 parts.append(numbers)
-    return tuple(components), np.concatenate(parts, axis=1)
+    return tuple(components), parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
 def _resolved(field: str, group: Columns) -> str:
