@@ -9,7 +9,7 @@ from rl_robot.bags.pictures import KINDS, RAW
 from rl_robot.bringup.graph import Argument
 from rl_robot.errors import UserError
 from rl_robot.experience.bag_map import load_bag_map
-from rl_robot.experience.storage import NO_LIMIT, parse_size
+from rl_robot.experience.disk_room import NO_LIMIT, parse_size
 from rl_robot.experience.tape import named_bags
 from rl_robot.faults.plan import FOLDER, NO_FAULTS, load_plan
 from rl_robot.robots.description import load_robot

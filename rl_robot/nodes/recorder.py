@@ -17,9 +17,9 @@ from rl_robot.bags.pictures import (
     is_camera_topic,
 )
 from rl_robot.evaluation.episodes import read_episode, to_values
+from rl_robot.experience.disk_room import NO_LIMIT, Quota, Rules, Storage, is_full, parse_size
 from rl_robot.experience.recording import EpisodeCut, Record
 from rl_robot.experience.runs import RunFolder
-from rl_robot.experience.storage import NO_LIMIT, Quota, Rules, Storage, is_full, parse_size
 from rl_robot.experience.topic_rules import topic_rules
 from rl_robot.robots.description import Robot, load_robot
 from rl_robot.ros import topics

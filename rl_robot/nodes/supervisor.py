@@ -22,8 +22,8 @@ from std_srvs.srv import Trigger
 
 from rl_robot.bags.cdr import numbers_bytes
 from rl_robot.evaluation.report import write_report
+from rl_robot.experience.disk_room import write_failure
 from rl_robot.experience.runs import IMITATION_FILE, RunFolder
-from rl_robot.experience.storage import write_failure
 from rl_robot.policies import LEARNED, policy_version
 from rl_robot.robots.description import load_robot
 from rl_robot.ros import topics

@@ -21,9 +21,9 @@ from std_msgs.msg import UInt8MultiArray
 
 from rl_robot.errors import UserError
 from rl_robot.experience.bag_map import load_bag_map
+from rl_robot.experience.disk_room import is_full, write_failure
 from rl_robot.experience.runs import RunFolder, RunLock
 from rl_robot.experience.sources import parse_mixture
-from rl_robot.experience.storage import is_full, write_failure
 from rl_robot.learners import SacConfig
 from rl_robot.robots.description import load_robot
 from rl_robot.ros import topics

@@ -12,9 +12,16 @@ import synthetic
 from rl_robot.bags import BagReader, EpisodeMetadata, EpisodeWriter
 from rl_robot.errors import UserError
 from rl_robot.experience import removed, storage
+from rl_robot.experience.disk_room import (
+    Quota,
+    Rules,
+    Storage,
+    parse_size,
+    size_text,
+    write_failure,
+)
 from rl_robot.experience.removed import read_removed
 from rl_robot.experience.runs import RunFolder
-from rl_robot.experience.storage import Quota, Rules, Storage, parse_size, size_text, write_failure
 
 
 def record(run: RunFolder, number: int, role: str, outcome: str = "success") -> Path:
