@@ -11,7 +11,7 @@ import synthetic
 
 from rl_robot.bags import BagReader, EpisodeMetadata, EpisodeWriter
 from rl_robot.errors import UserError
-from rl_robot.experience import removed, storage
+from rl_robot.experience import disk_room, removed
 from rl_robot.experience.disk_room import (
     Quota,
     Rules,
@@ -223,7 +223,7 @@ def test_the_reserve_is_looked_at_before_and_half_of_it_within_an_episode(
         def __init__(self, _path: Path) -> None:
             self.free = free
 
-    monkeypatch.setattr(storage.shutil, "disk_usage", Usage)
+    monkeypatch.setattr(disk_room.shutil, "disk_usage", Usage)
     run = RunFolder.create(tmp_path / "run")
     room = Storage(run, reserve=1000)
     assert not room.full
