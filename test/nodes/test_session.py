@@ -37,12 +37,14 @@ def finish(session: subprocess.Popen[str]) -> str:
     return output
 
 
-def until(condition: Callable[[], bool], session: subprocess.Popen[str]) -> None:
+def until(
+    condition: Callable[[], bool], session: subprocess.Popen[str], every: float = 0.05
+) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert session.poll() is None, f"the session ended early: {finish(session)}"
         assert time.monotonic() < deadline, "in vain"
-        time.sleep(0.05)
+        time.sleep(every)
 
 
 def processes_of(run: Path) -> list[int]:
@@ -145,8 +147,11 @@ def test_a_killed_node_breaks_one_episode_and_the_session_goes_on(
     policy = "random" if pace == "paced" else "script"
     session = start(tmp_path, "killed", policy=policy, episodes=2, pace=pace)
     run = RunFolder(tmp_path / "killed")
-    until(lambda: bool(run.unfinished_episodes()), session)
-    os.kill(node_process(run.path, session, node), signal.SIGKILL)
+    # Paced, an episode lasts half a second: who is to be killed is known before it begins.
+    until(lambda: bool(list(run.log.glob(f"{node}*"))), session)
+    process = node_process(run.path, session, node)
+    until(lambda: bool(run.unfinished_episodes()), session, every=0.002)
+    os.kill(process, signal.SIGKILL)
     output = finish(session)
     assert session.returncode == 0, output
     episodes = [BagReader(bag).episode for bag in run.list_episodes()]
