@@ -312,7 +312,7 @@ def test_without_the_libraries_one_line_says_how_to_get_them(
         lambda: export(tmp_path / "d", []),
         lambda: import_lerobot(tmp_path, tmp_path / "bags"),
     ):
-        with pytest.raises(UserError, match=r"pip install 'rl_robot\[exchange\]'"):
+        with pytest.raises(UserError, match=r"pip install av pyarrow"):
             call()
 
 

@@ -110,5 +110,5 @@ def _require_libraries() -> None:
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(
-            f"LeRobotDataset needs {' and '.join(missing)}: pip install 'rl_robot[exchange]'"
+            f"LeRobotDataset needs {' and '.join(missing)}: pip install {' '.join(missing)}"
         )
