@@ -1,12 +1,10 @@
 """What a quota may remove as far as the trainer is concerned, and that it then still counts."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from recordings import record
 
 from rl_robot.bags import BagReader, EpisodeMetadata
@@ -27,14 +25,6 @@ PLAN = TrainingPlan(
     block_steps=4 * STEPS,
     blocks=1,
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def write_bags(run: RunFolder, numbers: range) -> None:
