@@ -7,7 +7,9 @@ from pathlib import Path
 from hypothesis import settings
 
 # The tests beside this file use the helpers of those folders, too.
-sys.path[:0] = [str(Path(__file__).parent / name) for name in ("bags", "experience", "training")]
+sys.path[:0] = [
+    str(Path(__file__).parent / name) for name in ("bags", "experience", "nodes", "training")
+]
 
 os.environ.setdefault("MUJOCO_GL", "egl")
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")

@@ -6,17 +6,15 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from rosbags.highlevel import AnyReader
+from sessions import finish, node_process, until
 
 from rl_robot.bags import BagReader, compare_bags
 from rl_robot.experience.runs import RunFolder
-
-PATIENCE = 180.0  # s: a bound for a busy machine, not a measure
 
 
 def start(
@@ -32,21 +30,6 @@ def start(
     )
 
 
-def finish(session: subprocess.Popen[str]) -> str:
-    output, _ = session.communicate(timeout=PATIENCE)
-    return output
-
-
-def until(
-    condition: Callable[[], bool], session: subprocess.Popen[str], every: float = 0.05
-) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert session.poll() is None, f"the session ended early: {finish(session)}"
-        assert time.monotonic() < deadline, "in vain"
-        time.sleep(every)
-
-
 def processes_of(run: Path) -> list[int]:
     """Processes that were started for the run (its folder, or its root and name)."""
     found = []
@@ -59,15 +42,6 @@ def processes_of(run: Path) -> list[int]:
             if "rl_robot.nodes" in command and str(run) in command:
                 found.append(int(folder.name))
     return found
-
-
-def node_process(run: Path, session: subprocess.Popen[str], node: str) -> int:
-    """The process of one node of this session: a child of its runner."""
-    children = Path(f"/proc/{session.pid}/task/{session.pid}/children").read_text().split()
-    for child in children:
-        if f"rl_robot.nodes.{node}" in Path(f"/proc/{child}/cmdline").read_text():
-            return int(child)
-    raise AssertionError(f"no process of {node}")
 
 
 @pytest.fixture(scope="module")
@@ -148,8 +122,7 @@ def test_a_killed_node_breaks_one_episode_and_the_session_goes_on(
     session = start(tmp_path, "killed", policy=policy, episodes=2, pace=pace)
     run = RunFolder(tmp_path / "killed")
     # Paced, an episode lasts half a second: who is to be killed is known before it begins.
-    until(lambda: bool(list(run.log.glob(f"{node}*"))), session)
-    process = node_process(run.path, session, node)
+    process = node_process(session, node)
     until(lambda: bool(run.unfinished_episodes()), session, every=0.002)
     os.kill(process, signal.SIGKILL)
     output = finish(session)

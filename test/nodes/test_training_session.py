@@ -5,11 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from sessions import finish, node_process, until
 
 from rl_robot.bags import BagReader
 from rl_robot.experience.runs import RunFolder
@@ -21,7 +20,6 @@ from rl_robot.robots.description import load_robot
 from rl_robot.tasks import load_task
 from rl_robot.training.rebuild import read_transitions
 
-PATIENCE = 240.0  # s: a bound for a busy machine, not a measure
 TINY = {
     "task": "reach",
     "policy": "script",
@@ -47,25 +45,6 @@ def launch(root: Path, **arguments: object) -> subprocess.Popen[str]:
     )
 
 
-def until(condition: Callable[[], bool], session: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert session.poll() is None, session.communicate()[0]
-        assert time.monotonic() < deadline, "in vain"
-        time.sleep(0.02)
-
-
-def child(session: subprocess.Popen[str], node: str) -> int:
-    """The process of one node of this session: a child of its runner."""
-    children = Path(f"/proc/{session.pid}/task/{session.pid}/children").read_text().split()
-    named = (
-        int(pid)
-        for pid in children
-        if f"rl_robot.nodes.{node}" in Path(f"/proc/{pid}/cmdline").read_text()
-    )
-    return next(named)
-
-
 def test_a_killed_session_goes_on_with_every_closed_bag(tmp_path: Path) -> None:
     first = launch(tmp_path, **TINY)
     run = RunFolder(tmp_path / "tiny")
@@ -76,8 +55,8 @@ def test_a_killed_session_goes_on_with_every_closed_bag(tmp_path: Path) -> None:
 
     second = launch(tmp_path, resume="tiny")
     until(lambda: len(run.list_episodes()) > len(kept) + 1, second)
-    os.kill(child(second, "trainer"), signal.SIGKILL)
-    output, _ = second.communicate(timeout=PATIENCE)
+    os.kill(node_process(second, "trainer"), signal.SIGKILL)
+    output = finish(second)
     assert second.returncode == 0, output
     assert "trainer ended (killed by SIGKILL): starting it again" in output
 
