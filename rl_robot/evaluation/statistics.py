@@ -130,9 +130,9 @@ def paired_difference(
 
 def _agreement(both: int, only_first: int, only_second: int, neither: int) -> float:
     """The coefficient phi of a two by two table, brought nearer to 0 as Newcombe does."""
-    product = both * neither - only_first * only_second
-    if product > 0:
-        product = max(product - (both + only_first + only_second + neither) / 2, 0)
+    product = float(both * neither - only_first * only_second)
+    if product > 0.0:
+        product = max(product - (both + only_first + only_second + neither) / 2.0, 0.0)
     margins = (
         (both + only_first)
         * (only_second + neither)
