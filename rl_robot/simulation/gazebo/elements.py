@@ -121,7 +121,7 @@ def add_collision(link: Element, shape: Shape, *, bits: int = _ALL_BITS) -> None
     leaf(friction, "mu", FRICTION)
     leaf(friction, "mu2", FRICTION)
     contact = SubElement(surface, "contact")
-    leaf(contact, "collide_bitmask", f"0x{bits:02x}")
+    leaf(contact, "collide_bitmask", bits)
     ode = SubElement(contact, "ode")
     leaf(ode, "kp", CONTACT_STIFFNESS)
     leaf(ode, "kd", CONTACT_DAMPING)
