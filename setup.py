@@ -95,6 +95,7 @@ setup(
         ],
         "dev": [
             *EXCHANGE,
+            "catkin-pkg",
             "hypothesis",
             "mcap-ros2-support",
             "mypy",

@@ -149,6 +149,12 @@ ROBOT_ARGUMENTS = (
     Argument("root", "runs", "folder that holds the runs"),
     NAMESPACE_ARGUMENT,
     Argument("simulator", "mujoco", "what stands in for the robot's drivers", ("mujoco", "none")),
+    Argument(
+        "use_sim_time",
+        "false",
+        "with simulator:=none: time is what the topic clock says, as Gazebo's drivers publish it",
+        choices=BOOLEANS,
+    ),
     Argument("camera", "", "a real robot's camera: device number, video file or stream address"),
     Argument(
         "processes",

@@ -102,7 +102,7 @@ def classic_ros_world(
     """
     sdf = Element("sdf", version=CLASSIC_SDF)
     world = SubElement(sdf, "world", name=WORLD)
-    add_ode(world, physics_step, rate=1.0 / physics_step)
+    add_ode(world, physics_step, rate=1.0 / check_step(physics_step))
     state = SubElement(world, "plugin", name="gazebo_ros_state", filename="libgazebo_ros_state.so")
     _add_ros(state, namespace, {})
     model = _add_all(world, robot, scene)
