@@ -31,7 +31,8 @@ from rl_robot.ros.messages import (
 from rl_robot.ros.node import GraphNode, run
 from rl_robot.ros.pace import parse_pace
 from rl_robot.ros.parameters import read_parameters
-from rl_robot.simulation.simulator import JointSample, Simulator
+from rl_robot.simulation.drivers import JointSample
+from rl_robot.simulation.simulator import Simulator
 from rl_robot.simulation.world import load_scene
 from rl_robot.tasks import load_task
 
