@@ -74,7 +74,9 @@ class GazeboSimulator:
             encoding="utf-8",
         )
         self._transport: Transport | None = None
-        self._server = GazeboServer(found, world, log or folder / "gzserver.log")
+        self._server = GazeboServer(
+            found, world, log or folder / "gzserver.log", options=("--lockstep", "-u")
+        )
         try:
             self._transport = Transport(self._messages, self._server.port)
             self._joints = Joints(self._transport, self._messages, robot, list(scene.objects))

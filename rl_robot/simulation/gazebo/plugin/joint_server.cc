@@ -13,10 +13,11 @@
 // relative to the robot; its times are the samples'.
 
 #include <cmath>
+#include <map>
 #include <mutex>
-#include <sstream>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <gazebo/common/Plugin.hh>
@@ -27,6 +28,7 @@
 namespace rl_robot {
 
 using Message = gazebo::msgs::JointAnimation;
+using Pose = ignition::math::Pose3d;
 using Table = gazebo::msgs::JointAnimation_Joint;
 
 constexpr int kMostJoints = 64;
@@ -38,6 +40,12 @@ constexpr int kSampleSize = 3;
 constexpr unsigned int kSeed = 1;           // of ODE, which shuffles its constraints
 constexpr double kIdleRate = 2000.0;        // Hz: how often a world that stands still looks around
 constexpr double kAsFastAsPossible = 0.0;
+
+// Where a joint's axis is when all joints are at zero, and how the child is turned in the parent.
+struct Zero {
+  ignition::math::Vector3d point, direction;
+  ignition::math::Quaterniond between;
+};
 
 struct Servo {
   gazebo::physics::JointPtr joint;
@@ -54,6 +62,12 @@ class JointServer : public gazebo::ModelPlugin {
   void Load(gazebo::physics::ModelPtr model, sdf::ElementPtr) override {
     model_ = model;
     world_ = model->GetWorld();
+    for (auto &link : model->GetLinks()) starts_.emplace_back(link, link->WorldPose());
+    for (auto &joint : model->GetJoints())
+      if (joint->DOF() == 1)
+        zeros_[joint.get()] = {joint->Anchor(0), joint->GlobalAxis(0), Between(*joint)};
+    // Without this a step would depend on what the constraints' forces were in the step before.
+    world_->Physics()->SetParam("warm_start_factor", 0.0);
     node_.reset(new gazebo::transport::Node());
     node_->Init(world_->Name());
     const std::string prefix = "~/" + model->GetName();
@@ -126,6 +140,7 @@ class JointServer : public gazebo::ModelPlugin {
     servos_.swap(servos);
     objects_.swap(objects);
     commanded_ = count;
+    set_points_.clear();
     Pause();
   }
 
@@ -164,7 +179,7 @@ class JointServer : public gazebo::ModelPlugin {
     if (all) Restore(joints);
     for (size_t i = 0; i < models.size(); ++i) {
       const double *p = objects.angle().data() + kPoseSize * i;
-      const ignition::math::Pose3d pose(p[0], p[1], p[2], p[6], p[3], p[4], p[5]);
+      const Pose pose(p[0], p[1], p[2], p[6], p[3], p[4], p[5]);
       models[i]->SetWorldPose(pose * model_->WorldPose());
       Rest(models[i]);
     }
@@ -172,14 +187,37 @@ class JointServer : public gazebo::ModelPlugin {
 
   // As if nothing had been before, but for the time: what ODE keeps from step to step as well.
   void Restore(const Table &positions) {
-    for (auto &object : objects_) object->Reset();
-    model_->Reset();  // from there, so that joints are turned by the same angles every time
-    for (const Servo &servo : servos_) {
-      const double position = positions.angle(servo.leader);
-      servo.joint->SetPosition(0, servo.multiplier * position + servo.offset);
+    std::map<gazebo::physics::Joint *, double> moves;
+    set_points_.clear();
+    for (const Servo &servo : servos_)
+      moves[servo.joint.get()] = servo.multiplier * positions.angle(servo.leader) + servo.offset;
+    // Always from where the links were at first: joints that are turned back leave a rounding error.
+    for (auto &[link, start] : starts_) {
+      Pose pose = start;
+      for (auto joints = link->GetParentJoints(); !joints.empty();
+           joints = joints.front()->GetParent()->GetParentJoints()) {
+        const auto move = moves.find(joints.front().get());
+        if (move != moves.end()) pose = Moved(pose, *move->first, move->second);
+        if (!joints.front()->GetParent()) break;  // fixed to the world
+      }
+      link->SetWorldPose(pose);
     }
+    for (auto &joint : model_->GetJoints()) joint->Reset();  // ODE counts their turns
     Rest(model_);
+    for (int row = 0; row < 2; ++row)
+      set_points_.insert(set_points_.end(), positions.angle().begin(), positions.angle().end());
+    steps_per_sample_ = last_ = done_ = 1;
     world_->Physics()->SetSeed(kSeed);
+    fresh_ = true;
+  }
+
+  // Where a pose is taken by a joint that moves from zero, all joints before it at zero.
+  Pose Moved(const Pose &pose, gazebo::physics::Joint &joint, double position) const {
+    const Zero &zero = zeros_.at(&joint);
+    if (joint.HasType(gazebo::physics::Base::SLIDER_JOINT))
+      return Pose(pose.Pos() + position * zero.direction, pose.Rot());
+    const ignition::math::Quaterniond turn(zero.direction, position);
+    return Pose(zero.point + turn * (pose.Pos() - zero.point), turn * pose.Rot());
   }
 
   static void Rest(const gazebo::physics::ModelPtr &model) {
@@ -192,9 +230,10 @@ class JointServer : public gazebo::ModelPlugin {
   void Drive() {
     std::lock_guard<std::mutex> lock(mutex_);
     if (!advancing_) return;
+    fresh_ = false;
     for (const Servo &servo : servos_) {
       const double before = SetPoint(servo, done_), after = SetPoint(servo, done_ + 1);
-      const double error = before - servo.joint->Position(0);
+      const double error = before - Position(*servo.joint, before);
       double most = servo.effort;
       if (servo.stiffness > 0.0) most = std::min(most, servo.stiffness * std::abs(error));
       servo.joint->SetParam("fmax", 0, most);
@@ -238,9 +277,9 @@ class JointServer : public gazebo::ModelPlugin {
     Table *table = reply_.mutable_joint(0);
     for (int i = 0; i < commanded_; ++i) {
       auto &joint = *servos_[i].joint;
-      table->add_angle(joint.Position(0));
+      table->add_angle(Position(joint, set_points_.empty() ? 0.0 : SetPoint(servos_[i], done_)));
       table->add_angle(joint.GetVelocity(0));
-      table->add_angle(Effort(joint));
+      table->add_angle(fresh_ ? 0.0 : Effort(joint));
     }
   }
 
@@ -254,6 +293,22 @@ class JointServer : public gazebo::ModelPlugin {
         table->add_angle(number);
     }
     replies_->Publish(reply_);
+  }
+
+  // From the links' poses alone: ODE sums up an angle's changes, and with them rounding errors.
+  // Of angles that look the same the one nearest to ``expected``.
+  double Position(gazebo::physics::Joint &joint, double expected) const {
+    if (joint.HasType(gazebo::physics::Base::SLIDER_JOINT)) return joint.Position(0);
+    const auto turn = zeros_.at(&joint).between.Inverse() * Between(joint);
+    const auto axis = joint.LocalAxis(0);
+    const double angle =
+        2.0 * std::atan2(axis.Dot({turn.X(), turn.Y(), turn.Z()}), turn.W());
+    return angle + 2.0 * M_PI * std::round((expected - angle) / (2.0 * M_PI));
+  }
+
+  static ignition::math::Quaterniond Between(gazebo::physics::Joint &joint) {
+    const auto child = joint.GetChild()->WorldPose().Rot();
+    return joint.GetParent() ? joint.GetParent()->WorldPose().Rot().Inverse() * child : child;
   }
 
   // What the motor gave in the last step: the joint's reaction along its axis.
@@ -284,6 +339,8 @@ class JointServer : public gazebo::ModelPlugin {
 
   gazebo::physics::ModelPtr model_;
   gazebo::physics::WorldPtr world_;
+  std::vector<std::pair<gazebo::physics::LinkPtr, Pose>> starts_;  // joints at zero
+  std::map<gazebo::physics::Joint *, Zero> zeros_;
   gazebo::transport::NodePtr node_;
   gazebo::transport::PublisherPtr replies_;
   gazebo::transport::SubscriberPtr requests_;
@@ -294,6 +351,7 @@ class JointServer : public gazebo::ModelPlugin {
   std::vector<gazebo::physics::ModelPtr> objects_;
   int commanded_ = 0;
   bool advancing_ = false;
+  bool fresh_ = false;  // no step was made since a reset
   std::vector<double> set_points_;
   double step_ = 0.0;
   long steps_per_sample_ = 1, last_ = 0, done_ = 0;
