@@ -9,7 +9,7 @@ class UserError(Exception):
     """
 
 
-class LostProgram(Exception):
+class LostProgramError(Exception):
     """A program that this process depends on has ended: starting both again may help.
 
     The message is one line. Nodes print it without a traceback and exit with status 1.

@@ -44,7 +44,8 @@ class Imaging:
         image: Any = self._through_lens(drawn, camera)
         offset = int(self._random.integers(_NOISE_SPARE))
         noise = self._noise[offset : offset + image.size].reshape(image.shape)
-        return cv2.add(image, noise, dst=image, dtype=cv2.CV_8U)
+        cv2.add(image, noise, dst=image, dtype=cv2.CV_8U)
+        return image
 
     def _through_lens(self, image: Any, camera: Camera) -> Any:
         """Distort a pinhole camera's picture as the camera's lens does."""

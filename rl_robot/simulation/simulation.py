@@ -13,7 +13,7 @@ class Simulation(Protocol):
     """A robot in a scene, behind drivers and cameras. The same seed and calls give the same data.
 
     Poses are in the robot's base frame. A simulator whose engine is another process raises a
-    ``LostProgram`` from any method once that has ended.
+    ``LostProgramError`` from any method once that has ended.
     """
 
     @property
@@ -74,7 +74,7 @@ class Simulation(Protocol):
         """
 
     def check_alive(self) -> None:
-        """Raise a ``LostProgram`` if a program that simulates has ended."""
+        """Raise a ``LostProgramError`` if a program that simulates has ended."""
 
     def close(self) -> None:
         """Free what was taken, and end what was started; more than once does nothing."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rl_robot.errors import LostProgram, UserError
+from rl_robot.errors import LostProgramError, UserError
 from rl_robot.robots.description import Camera, Robot
 from rl_robot.simulation.drivers import Array, Drivers, JointSample
 from rl_robot.simulation.gazebo.installation import Installation, find_installation
@@ -43,7 +43,7 @@ class GazeboSimulator:
 
     Raises:
         UserError: no Gazebo, or the robot cannot be simulated as described.
-        LostProgram: Gazebo did not come up.
+        LostProgramError: Gazebo did not come up.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class GazeboSimulator:
 
         Raises:
             ValueError: ``duration`` is not a positive multiple of the joint states' period.
-            LostProgram: Gazebo ended.
+            LostProgramError: Gazebo ended.
         """
         set_points = self._drivers.set_points(self.time_ns, self._drivers.samples_in(duration))
         return self._joints.advance(self._drivers.sample_ns, set_points).samples
@@ -125,7 +125,7 @@ class GazeboSimulator:
 
         Raises:
             UserError: unknown camera, or no picture is taken at this time.
-            LostProgram: Gazebo ended, or does not take pictures.
+            LostProgramError: Gazebo ended, or does not take pictures.
         """
         description = self._robot.camera(camera)
         now = self.time_ns
@@ -140,7 +140,7 @@ class GazeboSimulator:
 
         Raises:
             UserError: unknown object, values that are not finite, or a place beside the table.
-            LostProgram: Gazebo ended.
+            LostProgramError: Gazebo ended.
         """
         self._joints.place({object: resting_pose(self._scene, object, x, y, yaw)})
 
@@ -164,7 +164,7 @@ class GazeboSimulator:
 
         Raises:
             UserError: as ``place`` does.
-            LostProgram: Gazebo ended.
+            LostProgramError: Gazebo ended.
         """
         poses = resting_poses(self._scene, objects)
         if seed is not None:
@@ -173,10 +173,10 @@ class GazeboSimulator:
         self._drivers.hold(self.time_ns, self._robot.home_positions)
 
     def check_alive(self) -> None:
-        """Raise a LostProgram if Gazebo has ended."""
+        """Raise a LostProgramError if Gazebo has ended."""
         code = self._server.poll()
         if code is not None:
-            raise LostProgram(f"Gazebo ended: gzserver's exit status was {code}")
+            raise LostProgramError(f"Gazebo ended: gzserver's exit status was {code}")
         self._open.look()
 
     def close(self) -> None:
@@ -190,7 +190,7 @@ class GazeboSimulator:
     @property
     def _open(self) -> Transport:
         if self._transport is None:
-            raise LostProgram("Gazebo was ended")
+            raise LostProgramError("Gazebo was ended")
         return self._transport
 
     def _subscribe(self, camera: Camera) -> None:
@@ -203,7 +203,7 @@ class GazeboSimulator:
         sizes = (picture.width, picture.height, picture.step, picture.pixel_format)
         expected = (camera.width, camera.height, camera.width * _CHANNELS, _RGB8)
         if sizes != expected or len(picture.data) != camera.height * expected[2]:
-            raise LostProgram(f"Gazebo: {camera.name}'s picture is {sizes}, not {expected}")
+            raise LostProgramError(f"Gazebo: {camera.name}'s picture is {sizes}, not {expected}")
         image = np.frombuffer(picture.data, np.uint8).reshape(camera.height, camera.width, -1)
         stamp = message.time.sec * 1_000_000_000 + message.time.nsec
         self._pictures[camera.name] = (stamp, image)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rl_robot.errors import LostProgram
+from rl_robot.errors import LostProgramError
 from rl_robot.robots.bodies import robot_bodies
 from rl_robot.robots.description import Robot
 from rl_robot.simulation.drivers import Array, JointSample
@@ -23,7 +23,7 @@ _TIMEOUT = 30.0  # s of wall time after which an answer won't come any more
 # 60 rad/s, which settles as fast as this; its fingers' have 600 N/m and 30 N s/m.
 _ARM_GAIN = 30.0  # 1/s
 _FINGER_GAIN = 20.0  # 1/s
-_FINGER_STIFFNESS = 600.0  # N/m: what fingers squeeze with per error, up to their effort limit
+_FINGER_DAMPING = 30.0  # N s/m: what fingers push with per missing velocity, up to their effort
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Joints:
         objects: names of the objects.
 
     Raises:
-        LostProgram: the plugin does not answer.
+        LostProgramError: the plugin does not answer.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Joints:
         """Simulate the samples between the rows of ``set_points`` (count + 1, n).
 
         Raises:
-            LostProgram: Gazebo ended, or says that it can't.
+            LostProgramError: Gazebo ended, or says that it can't.
         """
         message = self._message("advance")
         message.joint.add().angle.extend(set_points.ravel().tolist())
@@ -80,7 +80,7 @@ class Joints:
         """Put objects at rest at poses (7,) in the base frame.
 
         Raises:
-            LostProgram: Gazebo ended, or says that it can't.
+            LostProgramError: Gazebo ended, or says that it can't.
         """
         message = self._message("place")
         message.joint.add()
@@ -91,7 +91,7 @@ class Joints:
         """Put the joints at ``positions`` (n,) and objects at poses (7,), all at rest.
 
         Raises:
-            LostProgram: Gazebo ended, or says that it can't.
+            LostProgramError: Gazebo ended, or says that it can't.
         """
         message = self._message("reset")
         message.joint.add().angle.extend(positions.tolist())
@@ -104,15 +104,15 @@ class Joints:
         gripper = self._robot.gripper
         for joint in self._robot.joints:
             finger = gripper is not None and joint.name == gripper.joint
-            gain, stiffness = (_FINGER_GAIN, _FINGER_STIFFNESS) if finger else (_ARM_GAIN, 0.0)
+            gain, damping = (_FINGER_GAIN, _FINGER_DAMPING) if finger else (_ARM_GAIN, 0.0)
             joints.name.append(joint.name)
-            joints.angle.extend([joint.effort, gain, stiffness])
+            joints.angle.extend([joint.effort, gain, damping])
         names = self._robot.joint_names
-        for joint in robot_bodies(self._robot).joints:
-            if joint.mimics is not None:
-                followers.name.append(joint.name)
-                leader = float(names.index(joint.mimics))
-                followers.angle.extend([leader, joint.multiplier, joint.offset])
+        for mimic in robot_bodies(self._robot).joints:
+            if mimic.mimics is not None:
+                followers.name.append(mimic.name)
+                leader = float(names.index(mimic.mimics))
+                followers.angle.extend([leader, mimic.multiplier, mimic.offset])
         objects.name.extend(self._objects)
         return self._ask(message, 1)
 
@@ -140,7 +140,7 @@ class Joints:
         )
         answer = self._answer
         if answer.model_name != message.model_name:
-            raise LostProgram(f"Gazebo: '{message.model_name}': {answer.model_name}")
+            raise LostProgramError(f"Gazebo: '{message.model_name}': {answer.model_name}")
         joints = len(self._robot.joint_names)
         if (
             len(answer.time) != samples
@@ -148,14 +148,16 @@ class Joints:
             or len(answer.joint[0].angle) != samples * joints * _SAMPLE_SIZE
             or len(answer.joint[1].angle) != len(self._objects) * POSE_SIZE
         ):
-            raise LostProgram(f"Gazebo: the answer to '{message.model_name}' has the wrong size")
+            raise LostProgramError(
+                f"Gazebo: the answer to '{message.model_name}' is malformed"
+            )
         return self._state(answer, samples)
 
     def _state(self, answer: Any, samples: int) -> State:
         table = np.array(answer.joint[0].angle).reshape(samples, -1, _SAMPLE_SIZE)
         poses: NDArray[np.float64] = np.array(answer.joint[1].angle).reshape(-1, POSE_SIZE)
         if not (np.isfinite(table).all() and np.isfinite(poses).all()):
-            raise LostProgram("Gazebo: the simulation came apart: a number is not finite")
+            raise LostProgramError("Gazebo: the simulation came apart: a number is not finite")
         stamps = [time.sec * 1_000_000_000 + time.nsec for time in answer.time]
         self.state = State(
             [

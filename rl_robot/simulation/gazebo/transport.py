@@ -17,7 +17,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from rl_robot.errors import LostProgram
+from rl_robot.errors import LostProgramError
 from rl_robot.simulation.gazebo.messages import Messages
 
 HEADER = 8
@@ -30,7 +30,7 @@ _SEND_TIMEOUT = 5.0  # s: a program that takes nothing for so long hangs
 Handler = Callable[[bytes], None]
 
 
-class MalformedFrame(ValueError):
+class MalformedFrameError(ValueError):
     """Bytes that are no frame."""
 
 
@@ -38,8 +38,8 @@ class MalformedFrame(ValueError):
 class Frames:
     """Cuts a stream of bytes into frames.
 
-    ``feed`` raises a MalformedFrame when a header is no number or announces more than ``largest``
-    bytes.
+    ``feed`` raises a MalformedFrameError when a header is no number or announces more than
+    ``largest`` bytes.
     """
 
     largest: int = LARGEST_FRAME
@@ -59,10 +59,12 @@ class Frames:
 
     def _length(self, header: bytes) -> int:
         if any(digit not in b"0123456789abcdefABCDEF" for digit in header):
-            raise MalformedFrame(f"a frame begins with {header!r}, not with its length")
+            raise MalformedFrameError(f"a frame begins with {header!r}, not with its length")
         length = int(header, 16)
         if length > self.largest:
-            raise MalformedFrame(f"a frame of {length} bytes, at most {self.largest} are taken")
+            raise MalformedFrameError(
+                f"a frame of {length} bytes, at most {self.largest} are taken"
+            )
         return length
 
 
@@ -91,7 +93,7 @@ class Transport:
         timeout: s to wait for the master.
 
     Raises:
-        LostProgram: nobody answers as a master does.
+        LostProgramError: nobody answers as a master does.
     """
 
     def __init__(
@@ -120,7 +122,7 @@ class Transport:
         """Wait until somebody publishes ``topic``.
 
         Raises:
-            LostProgram: nobody did in ``timeout`` seconds, or Gazebo ended.
+            LostProgramError: nobody did in ``timeout`` seconds, or Gazebo ended.
         """
         name = self._full(topic)
         self.wait(lambda: name in self._known, timeout, f"somebody to publish {name}")
@@ -138,7 +140,7 @@ class Transport:
         """Announce messages on a topic, and wait until somebody listens.
 
         Raises:
-            LostProgram: nobody did in ``timeout`` seconds, or Gazebo ended.
+            LostProgramError: nobody did in ``timeout`` seconds, or Gazebo ended.
         """
         name = self._full(topic)
         audience = self._audience[name] = []
@@ -150,14 +152,16 @@ class Transport:
             self._say("advertise", offer)
             patience = min(_AGAIN, deadline - time.monotonic())
             if patience <= 0.0:
-                raise LostProgram(f"Gazebo: waited in vain for {timeout:g} s for a hearer of {name}")
+                raise LostProgramError(
+                    f"Gazebo: waited in vain for {timeout:g} s for a hearer of {name}"
+                )
             self._look_until(lambda: bool(audience), patience)
 
     def publish(self, topic: str, message: bytes) -> None:
         """Send a serialized message to all who listen to an advertised topic.
 
         Raises:
-            LostProgram: nobody is there any more.
+            LostProgramError: nobody is there any more.
         """
         for connection in self._audience[self._full(topic)]:
             self._send(connection, message)
@@ -166,16 +170,16 @@ class Transport:
         """Handle what comes until ``until()`` is true.
 
         Raises:
-            LostProgram: it did not become so in ``timeout`` seconds, or Gazebo ended.
+            LostProgramError: it did not become so in ``timeout`` seconds, or Gazebo ended.
         """
         if not self._look_until(until, timeout):
-            raise LostProgram(f"Gazebo: waited in vain for {timeout:g} s for {what}")
+            raise LostProgramError(f"Gazebo: waited in vain for {timeout:g} s for {what}")
 
     def look(self) -> None:
         """Handle what came, without waiting.
 
         Raises:
-            LostProgram: Gazebo ended.
+            LostProgramError: Gazebo ended.
         """
         self._handle(0.0)
 
@@ -215,14 +219,14 @@ class Transport:
         try:
             data = connection.socket.recv(_CHUNK)
         except OSError as error:
-            raise LostProgram(f"Gazebo ended: {connection.what}: {error.strerror}") from error
+            raise LostProgramError(f"Gazebo ended: {connection.what}: {error.strerror}") from error
         if not data:
-            raise LostProgram(f"Gazebo ended: {connection.what} closed the connection")
+            raise LostProgramError(f"Gazebo ended: {connection.what} closed the connection")
         try:
             for payload in connection.frames.feed(data):
                 connection.handler(payload)
-        except (MalformedFrame, DecodeError) as error:
-            raise LostProgram(f"Gazebo: {connection.what} said nonsense: {error}") from error
+        except (MalformedFrameError, DecodeError) as error:
+            raise LostProgramError(f"Gazebo: {connection.what} said nonsense: {error}") from error
 
     # --- what is said to us --------------------------------------------------------------------
 
@@ -276,7 +280,7 @@ class Transport:
         try:
             connection.socket.sendall(frame(payload))
         except OSError as error:
-            raise LostProgram(f"Gazebo ended: {connection.what}: {error}") from error
+            raise LostProgramError(f"Gazebo ended: {connection.what}: {error}") from error
 
     # --- connections -----------------------------------------------------------------------------
 
@@ -285,7 +289,9 @@ class Transport:
         try:
             opened = socket.create_connection(("127.0.0.1", port), timeout)
         except OSError as error:
-            raise LostProgram(f"Gazebo: {what} does not answer on port {port}: {error}") from error
+            raise LostProgramError(
+                f"Gazebo: {what} does not answer on port {port}: {error}"
+            ) from error
         connection = _Connection(opened, handler, what)
         self._watch(connection)
         return connection

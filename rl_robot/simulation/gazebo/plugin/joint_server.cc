@@ -4,7 +4,7 @@
 //   ~/<model>/request   model_name "<kind> <number>", joint: tables, time: a duration
 //   ~/<model>/reply     model_name as it was asked, or "refused <number>: why"
 // Kinds, and the tables that each needs (row by row):
-//   configure  joints (effort, gain, stiffness), followers (leader's index, multiplier, offset),
+//   configure  joints (effort, gain, damping), followers (leader's index, multiplier, offset),
 //              objects ()
 //   advance    set points (n numbers) of count + 1 samples, the present one first; time: a sample
 //   reset      positions of the joints, poses of objects (x, y, z, qx, qy, qz, qw)
@@ -51,7 +51,7 @@ struct Servo {
   gazebo::physics::JointPtr joint;
   double effort;     // N m or N at most
   double gain;       // 1/s, velocity asked for per position error
-  double stiffness;  // N m/rad or N/m: what the force may be per error; 0 for all of the effort
+  double damping;    // N m s/rad or N s/m: force per missing velocity; 0 for all of the effort
   int leader;        // whose set points these are
   double multiplier;
   double offset;
@@ -116,7 +116,7 @@ class JointServer : public gazebo::ModelPlugin {
     const Table &joints = request.joint(0), &followers = request.joint(1);
     const int count = joints.name_size();
     Require(count > 0 && count <= kMostJoints && joints.angle_size() == 3 * count,
-            "joints must come with effort, gain and stiffness");
+            "joints must come with effort, gain and damping");
     Require(followers.name_size() <= kMostJoints && followers.angle_size() == 3 * followers.name_size(),
             "followers must come with leader, multiplier and offset");
     std::vector<Servo> servos;
@@ -234,10 +234,12 @@ class JointServer : public gazebo::ModelPlugin {
     for (const Servo &servo : servos_) {
       const double before = SetPoint(servo, done_), after = SetPoint(servo, done_ + 1);
       const double error = before - Position(*servo.joint, before);
+      const double wanted = (after - before) / step_ + servo.gain * error;
+      const double missing = wanted - servo.joint->GetVelocity(0);
       double most = servo.effort;
-      if (servo.stiffness > 0.0) most = std::min(most, servo.stiffness * std::abs(error));
+      if (servo.damping > 0.0) most = std::min(most, servo.damping * std::abs(missing));
       servo.joint->SetParam("fmax", 0, most);
-      servo.joint->SetParam("vel", 0, (after - before) / step_ + servo.gain * error);
+      servo.joint->SetParam("vel", 0, wanted);
     }
   }
 
