@@ -16,6 +16,7 @@ from rl_robot.policies import load_policy
 from rl_robot.robots.description import load_robot
 from rl_robot.ros.pace import parse_pace
 from rl_robot.safety.chain import make_filter, make_recovery, parse_off
+from rl_robot.simulation.simulators import SIMULATORS, check_simulator
 from rl_robot.tasks import load_task
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def check_session(values: Mapping[str, str]) -> None:
         raise UserError("use_sim_time is for simulator:=none: a simulator brings its own clock")
     elif values["camera"]:
         raise UserError("camera is for a real robot: give simulator:=none as well, or no camera")
+    if values["simulator"] in SIMULATORS:
+        check_simulator(values["simulator"])
     task, robot = load_task(values["task"]), load_robot(values["robot"])
     load_policy(values["policy"], task, robot)
     make_recovery(robot, make_filter(robot, period=task.period))
@@ -123,7 +126,7 @@ def graph_of_session(
     # Paced, the sensors' stamps are the clock; at the wall clock's pace safety needs one that runs.
     simulated_clock = simulated and real_time
     nodes = [
-        *([node("simulator", seed=seed)] if simulated else []),
+        *([node("simulator", seed=seed, simulator=values["simulator"])] if simulated else []),
         *([node("camera", source=values["camera"])] if values["camera"] else []),
         node("perception"),
         # In one process the first to be started is the first to hear of a tick: the supervisor

@@ -1,9 +1,10 @@
-"""simulator: MuJoCo behind the topics of a real arm's drivers.
+"""simulator: MuJoCo or Gazebo behind the topics of a real arm's drivers.
 
 Paced, it advances one control period when the safety node's command for the tick has come on every
 command interface; else it follows the wall clock at the factor asked for.
 """
 
+import math
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -31,7 +32,8 @@ from rl_robot.ros.messages import (
 from rl_robot.ros.node import GraphNode, run
 from rl_robot.ros.pace import parse_pace
 from rl_robot.ros.parameters import read_parameters
-from rl_robot.simulation.simulator import JointSample, Simulator
+from rl_robot.simulation.drivers import JointSample
+from rl_robot.simulation.simulators import MUJOCO, make_simulation
 from rl_robot.simulation.world import load_scene
 from rl_robot.tasks import load_task
 
@@ -42,11 +44,13 @@ class Parameters:
 
     robot: str = "arm"
     task: str = "grasp"
+    simulator: str = MUJOCO  # or gazebo
     pace: str = "1.0"
     seed: int = 0
     watchdog: float = 20.0  # s of wall time after which a paced tick goes on without a command
 
 
+_ALIVE_PERIOD = 0.25  # s from one look at the simulator to the next
 Setpoints = tuple[list[float], np.ndarray]  # times (H,) s and positions (H, k)
 
 
@@ -61,7 +65,19 @@ class SimulatorNode(GraphNode):
         self._period = task.period
         self._watchdog = given.watchdog
         scene = load_scene(task.scene)
-        self._simulator = Simulator(self._robot, scene, seed=given.seed)
+        self._factor = parse_pace(given.pace)
+        rate = self._robot.joint_state_rate
+        self._ticks_per_image = {
+            camera.name: max(1, round(rate / camera.rate)) for camera in self._robot.cameras
+        }
+        ticks = math.gcd(*self._ticks_per_image.values()) or 1
+        self._simulator = make_simulation(
+            given.simulator,
+            self._robot,
+            scene,
+            seed=given.seed,
+            picture_period=self._period if self._factor is None else ticks / rate,
+        )
         self._objects = tuple(task.objects)
         self._pending: dict[str, deque[Setpoints]] = {}
         self._samples: list[JointSample] = []
@@ -94,7 +110,7 @@ class SimulatorNode(GraphNode):
         self._declare_places()
         # Stamp 0 means "start now" on controller topics and "no time yet" for a ROS clock.
         self._samples = self._simulator.advance(self._period)
-        self._factor = parse_pace(given.pace)
+        self.every(_ALIVE_PERIOD, self._simulator.check_alive)
         if self._factor is None:
             self.create_service(Trigger, "simulator/publish", self._publish_again)
             self.every(0.5, self._watch_handshake)
@@ -191,10 +207,7 @@ class SimulatorNode(GraphNode):
         self._started = time.monotonic()
         self._started_ns = self._simulator.time_ns
         rate = self._robot.joint_state_rate
-        self._ticks_per_image = {
-            camera.name: max(1, round(rate / camera.rate)) for camera in self._robot.cameras
-        }
-        self._tick = 0
+        self._tick = round(self._simulator.time_ns * 1e-9 * rate)
         self.every(1.0 / (rate * factor), self._follow_wall_clock)
 
     def _follow_wall_clock(self) -> None:
@@ -250,7 +263,7 @@ class SimulatorNode(GraphNode):
             self._say(publisher, pose_bytes(stamp, self._robot.base_frame, position, quaternion))
 
     def close(self) -> None:
-        """Free the renderer."""
+        """End the simulator."""
         self._simulator.close()
 
 

@@ -25,7 +25,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 
-from rl_robot.errors import UserError
+from rl_robot.errors import LostProgramError, UserError
 from rl_robot.ros import topics
 from rl_robot.ros.mailbox import Mailbox
 from rl_robot.ros.messages import status_message
@@ -226,7 +226,8 @@ def _make_executor() -> Executor:
 def run(make_node: Callable[[], GraphNode], argv: list[str] | None = None) -> int:
     """Run one node until SIGINT, SIGTERM or its own `exit_code`; return the exit status.
 
-    A UserError while the node is made or runs is printed as one line and gives status 2.
+    A UserError while the node is made or runs is printed as one line and gives status 2, a
+    LostProgramError status 1.
     """
     return run_together([make_node], argv)
 
@@ -259,9 +260,9 @@ def run_together(
         for node in nodes:
             node.close()
         return next((node.exit_code for node in nodes if node.exit_code), 0)
-    except UserError as error:
+    except (UserError, LostProgramError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
-        return 2
+        return 2 if isinstance(error, UserError) else 1
     finally:
         for node in nodes:
             node.destroy_node()
