@@ -15,7 +15,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from debian_packages import Progress, Request, Unavailable, fetch, unpack
+from apt_release import Request, Unavailable
+from debian_packages import Progress, fetch, unpack
 from setup_environment import (
     ROOT,
     SetupError,
@@ -38,7 +39,7 @@ TITLE = "Gazebo set-up"
 LOCK = ROOT / ".setup-gazebo-lock"
 PART = CHECKOUT.with_name(f"{CHECKOUT.name}.part")
 STAMP = CHECKOUT / "setup.stamp"
-INPUTS = ("debian_packages.py", "gazebo_environment.py")
+INPUTS = ("apt_release.py", "debian_packages.py", "gazebo_environment.py")
 REQUEST = Request(
     release="bullseye",
     packages=("gazebo", "gazebo-plugin-base", "libgl1-mesa-dri"),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import importlib.util
 import shutil
 import subprocess
 import sys
@@ -91,11 +90,18 @@ def _definitions(prefix: Prefix) -> list[Path]:
 
 
 def _messages_key(prefix: Prefix) -> str:
-    try:
-        protobuf = metadata.version("protobuf")
-    except metadata.PackageNotFoundError:
-        raise _no_tools() from None
+    protobuf = _version("protobuf")
+    if protobuf is None:
+        raise _no_tools()
     return _digest(_definitions(prefix), protobuf)
+
+
+def _version(package: str) -> str | None:
+    """Return the version of an installed Python package, None if it is not there."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 # --- making it -----------------------------------------------------------------------------------
@@ -155,7 +161,7 @@ def _compile(
 
 
 def _compile_messages(prefix: Prefix, target: Path) -> None:
-    if not importlib.util.find_spec("grpc_tools"):
+    if _version("grpcio-tools") is None:
         raise _no_tools()
     definitions = _definitions(prefix)
     where = [f"--proto_path={definitions[0].parent}", f"--python_out={target}"]
