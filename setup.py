@@ -99,6 +99,7 @@ setup(
         "dev": [
             *EXCHANGE,
             *GAZEBO,
+            "catkin-pkg",
             "hypothesis",
             "mcap-ros2-support",
             "mypy",

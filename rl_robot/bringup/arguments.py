@@ -155,6 +155,12 @@ ROBOT_ARGUMENTS = (
         "what stands in for the robot's drivers; gazebo is Gazebo 11, none a real robot",
         (*SIMULATORS, "none"),
     ),
+    Argument(
+        "use_sim_time",
+        "false",
+        "with simulator:=none: time is what the topic clock says, as Gazebo's drivers publish it",
+        choices=BOOLEANS,
+    ),
     Argument("camera", "", "a real robot's camera: device number, video file or stream address"),
     Argument(
         "processes",

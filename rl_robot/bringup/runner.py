@@ -99,13 +99,13 @@ class Runner:
                 self._start(place)
             return None
         code = place.process.poll()
-        if code is None:
+        if code is None or (place.spec.once and code == 0):
             return None
         if place.spec.required:
             if code:
                 self._report(place, code, "")
             return code
-        if code == BAD_INPUT or not place.spec.respawn:
+        if code == BAD_INPUT or place.spec.once or not place.spec.respawn:
             self._report(place, code, "")
             return code
         place.deaths.append(now)
@@ -124,7 +124,7 @@ class Runner:
         place.process = NodeProcess(
             self._command(place.spec),
             self._log_folder / f"{place.spec.name}.log",
-            self._environment,
+            {**self._environment, **place.spec.environment},
             show_output=place.spec.required,
         )
 

@@ -36,6 +36,8 @@ def check_session(values: Mapping[str, str]) -> None:
             raise UserError(
                 f"safety_off '{values['safety_off']}': a real robot keeps all its constraints"
             )
+    elif values["use_sim_time"] == "true":
+        raise UserError("use_sim_time is for simulator:=none: a simulator brings its own clock")
     elif values["camera"]:
         raise UserError("camera is for a real robot: give simulator:=none as well, or no camera")
     if values["simulator"] in SIMULATORS:
@@ -135,7 +137,7 @@ def graph_of_session(
         node(
             "safety",
             enabled=simulated,
-            use_sim_time=simulated_clock,
+            use_sim_time=simulated_clock or values["use_sim_time"] == "true",
             safety_off=values["safety_off"],
         ),
         node("reset"),

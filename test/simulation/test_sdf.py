@@ -228,9 +228,19 @@ def test_the_robot_is_fixed_weightless_and_touches_all_but_the_table_with_its_ba
         collision.get("name"): int(collision.findtext("surface/contact/collide_bitmask"), 0)
         for collision in world.iter("collision")
     }
-    assert not bits["table"] & bits["base_link_0"]
-    for one, other in (("table", "left_finger_link_0"), ("block", "base_link_0")):
-        assert bits[one] & bits[other]
+    base, finger = bits["base_link_0_collision"], bits["left_finger_link_0_collision"]
+    assert not bits["table_collision"] & base
+    assert bits["table_collision"] & finger
+    assert bits["block_collision"] & base
+
+
+@pytest.mark.parametrize("name", ROBOTS)
+def test_no_two_things_of_one_parent_share_a_name(name: str) -> None:
+    world = world_of(load_robot(name))
+    for parent in world.iter():
+        if parent.tag != "plugin":  # what is in there is not SDF's
+            names = [child.get("name") for child in parent if child.get("name")]
+            assert len(names) == len(set(names)), parent.get("name")
 
 
 def geometry(element: Element) -> tuple[str, tuple[float, ...]]:

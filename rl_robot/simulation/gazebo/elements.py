@@ -100,7 +100,7 @@ def add_inertia(link: Element, inertia: Inertia) -> None:
 
 def add_visual(link: Element, shape: Shape) -> None:
     """Append what a camera sees of a primitive: matte, in one colour."""
-    visual = SubElement(link, "visual", name=shape.name)
+    visual = SubElement(link, "visual", name=f"{shape.name}_visual")
     add_pose(visual, shape.pose)
     _add_geometry(visual, shape)
     leaf(visual, "cast_shadows", False)
@@ -113,7 +113,7 @@ def add_visual(link: Element, shape: Shape) -> None:
 
 def add_collision(link: Element, shape: Shape, *, bits: int = _ALL_BITS) -> None:
     """Append what can be touched of a primitive; it meets what it has one of ``bits`` in common."""
-    collision = SubElement(link, "collision", name=shape.name)
+    collision = SubElement(link, "collision", name=f"{shape.name}_collision")
     add_pose(collision, shape.pose)
     _add_geometry(collision, shape)
     surface = SubElement(collision, "surface")
@@ -121,7 +121,7 @@ def add_collision(link: Element, shape: Shape, *, bits: int = _ALL_BITS) -> None
     leaf(friction, "mu", FRICTION)
     leaf(friction, "mu2", FRICTION)
     contact = SubElement(surface, "contact")
-    leaf(contact, "collide_bitmask", f"0x{bits:02x}")
+    leaf(contact, "collide_bitmask", bits)
     ode = SubElement(contact, "ode")
     leaf(ode, "kp", CONTACT_STIFFNESS)
     leaf(ode, "kd", CONTACT_DAMPING)

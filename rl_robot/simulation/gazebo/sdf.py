@@ -17,11 +17,11 @@ from rl_robot.simulation.gazebo.elements import (
 from rl_robot.simulation.world import Scene
 
 WORLD = "default"
-_CLASSIC_SDF = "1.7"
+CLASSIC_SDF = "1.7"
 PLUGIN_NAME = "rl_robot_joints"
 # Steps per second that Gazebo may take: at 0 it burns a core while it is paused.
 _UPDATE_RATE = 5000.0
-_SOLVER_ITERATIONS = 50
+_SOLVER_ITERATIONS = 20
 
 
 def classic_world(
@@ -49,9 +49,9 @@ def classic_world(
     """
     tree = robot_bodies(robot)
     check_model_names(robot, scene)
-    sdf = Element("sdf", version=_CLASSIC_SDF)
+    sdf = Element("sdf", version=CLASSIC_SDF)
     world = SubElement(sdf, "world", name=WORLD)
-    _add_ode(world, physics_step)
+    add_ode(world, physics_step)
     add_lights(world, scene)
     add_scene(world, scene)
     model = add_robot(world, robot, tree)
@@ -68,12 +68,26 @@ def to_text(root: Element) -> str:
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _add_ode(world: Element, physics_step: float) -> None:
+def check_step(physics_step: float) -> float:
+    """Return a physics step in s.
+
+    Raises:
+        UserError: it is not above 0 and up to 0.1 s.
+    """
     if not 0.0 < physics_step <= 0.1:
         raise UserError(f"physics step {physics_step:g} s: expected above 0, up to 0.1 s")
+    return physics_step
+
+
+def add_ode(world: Element, physics_step: float, *, rate: float = _UPDATE_RATE) -> None:
+    """Append Gazebo Classic's physics, of up to ``rate`` steps per second.
+
+    Raises:
+        UserError: no such step.
+    """
     physics = SubElement(world, "physics", name="ode", type="ode", default="true")
-    leaf(physics, "max_step_size", physics_step)
-    leaf(physics, "real_time_update_rate", _UPDATE_RATE)
+    leaf(physics, "max_step_size", check_step(physics_step))
+    leaf(physics, "real_time_update_rate", rate)
     solver = SubElement(SubElement(physics, "ode"), "solver")
     leaf(solver, "type", "quick")
     leaf(solver, "iters", str(_SOLVER_ITERATIONS))
