@@ -52,7 +52,7 @@ class GazeboSimulator:
         scene: Scene,
         *,
         seed: int = 0,
-        physics_step: float = 0.001,
+        physics_step: float = 0.002,
         picture_period: float = 0.1,
         installation: Installation | None = None,
         log: Path | None = None,
@@ -74,11 +74,11 @@ class GazeboSimulator:
             encoding="utf-8",
         )
         self._transport: Transport | None = None
-        self._server = GazeboServer(
+        self.server = GazeboServer(
             found, world, log or folder / "gzserver.log", options=("--lockstep", "-u")
         )
         try:
-            self._transport = Transport(self._messages, self._server.port)
+            self._transport = Transport(self._messages, self.server.port)
             self._joints = Joints(self._transport, self._messages, robot, list(scene.objects))
             for camera in robot.cameras:
                 self._subscribe(camera)
@@ -174,7 +174,7 @@ class GazeboSimulator:
 
     def check_alive(self) -> None:
         """Raise a LostProgramError if Gazebo has ended."""
-        code = self._server.poll()
+        code = self.server.poll()
         if code is not None:
             raise LostProgramError(f"Gazebo ended: gzserver's exit status was {code}")
         self._open.look()
@@ -184,7 +184,7 @@ class GazeboSimulator:
         if self._transport is not None:
             self._transport.close()
             self._transport = None
-        self._server.close()
+        self.server.close()
         self._folder.cleanup()
 
     @property

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import importlib.util
 import shutil
 import subprocess
 import sys
@@ -31,15 +30,17 @@ _FLAGS = ("-O2", "-fPIC", "-shared", "-std=c++17", "-w")
 _PLUGIN_FLAGS = ("-DBOOST_BIND_GLOBAL_PLACEHOLDERS",)
 _GAZEBO_LIBRARIES = ("physics", "transport", "common", "msgs")
 _KEY = "made-from"
+Say = Callable[[str], None]
 _LOG = "failed.log"
 
 
-def build(prefix: Prefix, folder: Path) -> tuple[Path, Path]:
+def build(prefix: Prefix, folder: Path, say: Say = lambda what: None) -> tuple[Path, Path]:
     """Make plugin and messages for an installation, unless they are there already.
 
     Args:
         prefix: the Gazebo to make them for.
         folder: where they are kept; made if it is not there.
+        say: told what is made, just before that.
 
     Returns:
         The folder with the plugin, and the folder with the messages' Python modules.
@@ -49,8 +50,14 @@ def build(prefix: Prefix, folder: Path) -> tuple[Path, Path]:
     """
     plugins, messages = folder / "plugins", folder / "messages"
     try:
-        _make(plugins, _plugin_key(prefix), lambda target: _compile_plugin(prefix, target))
-        _make(messages, _messages_key(prefix), lambda target: _compile_messages(prefix, target))
+        with _room(plugins, _plugin_key(prefix)) as room:
+            if room:
+                say("the plugin")
+                _compile_plugin(prefix, room)
+        with _room(messages, _messages_key(prefix)) as room:
+            if room:
+                say("the messages")
+                _compile_messages(prefix, room)
     except OSError as error:
         raise UserError(
             f"Gazebo's plugin and messages can't be kept in {folder}: {error}"
@@ -83,28 +90,38 @@ def _definitions(prefix: Prefix) -> list[Path]:
 
 
 def _messages_key(prefix: Prefix) -> str:
-    try:
-        protobuf = metadata.version("protobuf")
-    except metadata.PackageNotFoundError:
-        raise _no_tools() from None
+    protobuf = _version("protobuf")
+    if protobuf is None:
+        raise _no_tools()
     return _digest(_definitions(prefix), protobuf)
+
+
+def _version(package: str) -> str | None:
+    """Return the version of an installed Python package, None if it is not there."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 # --- making it -----------------------------------------------------------------------------------
 
 
-def _make(folder: Path, key: str, make: Callable[[Path], None]) -> None:
-    """Fill a folder by ``make``, which gets an empty one, unless it was filled for this key."""
+@contextmanager
+def _room(folder: Path, key: str) -> Iterator[Path | None]:
+    """Give an empty folder whose files come into ``folder``; None if that is made for the key."""
     stamp = folder / _KEY
     if _read(stamp) == key:
+        yield None
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as scratch:
+    with _locked(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as part:
         if _read(stamp) == key:  # by another process, while this one waited
+            yield None
             return
-        make(Path(scratch))
+        yield Path(part)
         stamp.unlink(missing_ok=True)
-        for made in Path(scratch).iterdir():
+        for made in Path(part).iterdir():
             made.replace(folder / made.name)
         stamp.write_text(key)
 
@@ -144,7 +161,7 @@ def _compile(
 
 
 def _compile_messages(prefix: Prefix, target: Path) -> None:
-    if not importlib.util.find_spec("grpc_tools"):
+    if _version("grpcio-tools") is None:
         raise _no_tools()
     definitions = _definitions(prefix)
     where = [f"--proto_path={definitions[0].parent}", f"--python_out={target}"]

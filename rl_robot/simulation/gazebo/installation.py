@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rl_robot.errors import UserError
-from rl_robot.simulation.gazebo.build import LOOPBACK, build
+from rl_robot.simulation.gazebo.build import LOOPBACK, Say, build
 from rl_robot.simulation.gazebo.prefix import Prefix, prefix_in
 
 VARIABLE = "RL_ROBOT_GAZEBO"
@@ -85,13 +85,17 @@ def find_prefix() -> Prefix | None:
     return next((prefix for prefix in candidates if prefix.problem() is None), None)
 
 
-def install_additions(prefix: Prefix) -> Installation:
+def install_additions(prefix: Prefix, say: Say = lambda what: None) -> Installation:
     """Compile the plugin and the messages for a Gazebo 11, unless that was done.
+
+    Args:
+        prefix: the Gazebo.
+        say: told what is compiled, just before that.
 
     Raises:
         UserError: as ``build``.
     """
-    plugins, messages = build(prefix, _additions_folder(prefix))
+    plugins, messages = build(prefix, _additions_folder(prefix), say)
     root = prefix.usr.parent if prefix_in(prefix.usr.parent) == prefix else prefix.usr
     return Installation(root, prefix.version or "", prefix.server, plugins, messages)
 

@@ -21,7 +21,7 @@ CLASSIC_SDF = "1.7"
 PLUGIN_NAME = "rl_robot_joints"
 # Steps per second that Gazebo may take: at 0 it burns a core while it is paused.
 _UPDATE_RATE = 5000.0
-_SOLVER_ITERATIONS = 50
+_SOLVER_ITERATIONS = 20
 
 
 def classic_world(

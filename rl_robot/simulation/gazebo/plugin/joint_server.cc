@@ -313,11 +313,11 @@ class JointServer : public gazebo::ModelPlugin {
     return joint.GetParent() ? joint.GetParent()->WorldPose().Rot().Inverse() * child : child;
   }
 
-  // What the motor gave in the last step: the joint's reaction along its axis.
+  // What the motor gave in the last step: against it is the joint's reaction along its axis.
   static double Effort(gazebo::physics::Joint &joint) {
     const auto wrench = joint.GetForceTorque(0);
     const bool slides = joint.HasType(gazebo::physics::Base::SLIDER_JOINT);
-    return joint.LocalAxis(0).Dot(slides ? wrench.body2Force : wrench.body2Torque);
+    return -joint.LocalAxis(0).Dot(slides ? wrench.body2Force : wrench.body2Torque);
   }
 
   // --- checks ---
