@@ -201,8 +201,9 @@ def test_a_disabled_stream_ends_at_rest(bench: Any, robot: Robot) -> None:
 
 
 def test_a_dry_run_reaches_no_controller_and_says_what_it_would_send(
-    bench: Any, robot: Robot
+    bench: Any, tmp_path: Path
 ) -> None:
+    robot = robot_with(tmp_path, **KINDS[VELOCITY])
     reached: list[Any] = []
     for interface in robot.interfaces:
         kind = topics.INTERFACES[interface.type].type
@@ -215,6 +216,28 @@ def test_a_dry_run_reaches_no_controller_and_says_what_it_would_send(
     assert bench.health["safety"]["dry_run"].startswith("true")
     bench.until(lambda: "dry run, not sent: arm_controller" in bench.log("safety"))
     assert "shoulder_pan 0.000 ->" in bench.log("safety")
+
+
+def test_joints_go_by_their_names_for_drivers_have_an_order_of_their_own(bench: Any) -> None:
+    """A UR's joint_state_broadcaster names the elbow first."""
+    robot = load_robot("ur5e")
+    order = np.argsort(robot.joint_names)
+    assert robot.joint_names[order[0]] == "elbow_joint"
+    joints = bench.publisher(topics.JOINT_STATES)
+    executed = bench.collect(topics.SAFETY_COMMAND)
+    sent = bench.collect(topics.TRAJECTORY_INTERFACE, interface=robot.interfaces[0].topic)
+
+    def drive() -> None:
+        names = [robot.joint_names[index] for index in order]
+        positions = robot.home_positions[order]
+        joints.publish(joint_state_message(names, now(), positions, 0 * positions))
+
+    bench.node.create_timer(0.02, drive)
+    bench.start("safety", robot="ur5e", task="reach", pace="0.5", enabled=True)
+    bench.until(lambda: executed and sent)
+    assert tuple(executed[0].joint_names) == robot.joint_names
+    np.testing.assert_array_equal(ends(executed[0]), robot.home_positions)
+    np.testing.assert_array_equal(ends(sent[0]), robot.home_positions[:6])
 
 
 def test_a_grippers_action_without_its_messages_is_refused_in_one_line(
