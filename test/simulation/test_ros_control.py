@@ -181,6 +181,13 @@ def test_all_that_is_bridged_is_what_the_bridge_can_carry() -> None:
         "camera/image_raw",
         "camera/camera_info",
     ]
+    robot = load_robot("arm")
+    own = replace(robot, cameras=(replace(robot.camera("camera"), topic="/front/image"),))
+    image = bridge_topics(own)[1]
+    assert (image["ros_topic_name"], image["gz_topic_name"]) == (
+        "/front/image",
+        "/camera/image_raw",
+    )
     for argument in bridge_services("default"):
         service, _, kind = argument.partition("@")
         assert service.startswith("/world/default/")
