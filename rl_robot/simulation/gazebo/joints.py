@@ -148,9 +148,7 @@ class Joints:
             or len(answer.joint[0].angle) != samples * joints * _SAMPLE_SIZE
             or len(answer.joint[1].angle) != len(self._objects) * POSE_SIZE
         ):
-            raise LostProgramError(
-                f"Gazebo: the answer to '{message.model_name}' is malformed"
-            )
+            raise LostProgramError(f"Gazebo: the answer to '{message.model_name}' is malformed")
         return self._state(answer, samples)
 
     def _state(self, answer: Any, samples: int) -> State:
