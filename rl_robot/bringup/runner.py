@@ -24,6 +24,7 @@ _FIRST_BACKOFF = 0.25  # s, doubled with each death in the window
 _DEATHS = 5  # deaths of one node ...
 _WINDOW = 30.0  # ... within this many seconds end the graph
 _LINES_SHOWN = 12
+_LINES_SEARCHED = 200
 
 
 @dataclass
@@ -157,7 +158,10 @@ class Runner:
     def _report(self, place: _Place, code: int, consequence: str) -> None:
         """Say on standard error how a node ended, with the reason it gave."""
         assert place.process is not None
-        lines = [line for line in place.process.last_lines(_LINES_SHOWN) if line.strip()]
+        written = place.process.last_lines(_LINES_SEARCHED)
+        # Libraries may have the last word, on what they find undone at the interpreter's end.
+        reasons = [line for line in written if line.startswith("error: ")][-1:]
+        lines = reasons or [line for line in written[-_LINES_SHOWN:] if line.strip()]
         if code == BAD_INPUT and lines:
             say(lines[-1])
             return

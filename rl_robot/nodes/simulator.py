@@ -7,8 +7,9 @@ command interface; else it follows the wall clock at the factor asked for.
 import math
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
 from rl_robot.bags.cdr import image_bytes, joint_state_bytes, pose_bytes, read_trajectory
-from rl_robot.errors import UserError
+from rl_robot.errors import LostProgramError, UserError
 from rl_robot.robots.commands import ARRAY, check_simulated
 from rl_robot.robots.description import CommandInterface, load_robot
 from rl_robot.ros import topics
@@ -52,6 +53,21 @@ class Parameters:
 
 _ALIVE_PERIOD = 0.25  # s from one look at the simulator to the next
 Setpoints = tuple[list[float], np.ndarray]  # times (H,) s and positions (H, k)
+
+
+def _ends_with_its_program(
+    callback: Callable[["SimulatorNode"], None],
+) -> Callable[["SimulatorNode"], None]:
+    """End the process when the simulating program has ended: started again, it starts a new one."""
+
+    @wraps(callback)
+    def guarded(node: "SimulatorNode") -> None:
+        try:
+            callback(node)
+        except LostProgramError as error:
+            node.fail(error)
+
+    return guarded
 
 
 class SimulatorNode(GraphNode):
@@ -111,7 +127,7 @@ class SimulatorNode(GraphNode):
         self._declare_places()
         # Stamp 0 means "start now" on controller topics and "no time yet" for a ROS clock.
         self._samples = self._simulator.advance(self._period)
-        self.every(_ALIVE_PERIOD, self._simulator.check_alive)
+        self.every(_ALIVE_PERIOD, self._check_alive)
         if self._factor is None:
             self.create_service(Trigger, "simulator/publish", self._publish_again)
             self.every(0.5, self._watch_handshake)
@@ -135,9 +151,13 @@ class SimulatorNode(GraphNode):
                 try:
                     x, y, yaw = (float(value) for value in change.value)
                     self._simulator.place(change.name.removeprefix("place."), x, y, yaw)
-                except (TypeError, ValueError, UserError) as error:
+                except (TypeError, ValueError, UserError, LostProgramError) as error:
                     return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
+
+    @_ends_with_its_program
+    def _check_alive(self) -> None:
+        self._simulator.check_alive()
 
     # --- commands --------------------------------------------------------------------------
 
@@ -164,10 +184,12 @@ class SimulatorNode(GraphNode):
 
     # --- paced: one control period per handshake -------------------------------------------
 
+    @_ends_with_its_program
     def _step(self) -> None:
         self._samples = self._simulator.advance(self._period)
         self._publish_tick()
 
+    @_ends_with_its_program
     def _publish_tick(self) -> None:
         """Publish all that was sensed up to the present tick, and wait for its command."""
         self._waiting_since = time.monotonic()
@@ -211,6 +233,7 @@ class SimulatorNode(GraphNode):
         self._tick = round(self._simulator.time_ns * 1e-9 * rate)
         self.every(1.0 / (rate * factor), self._follow_wall_clock)
 
+    @_ends_with_its_program
     def _follow_wall_clock(self) -> None:
         assert self._factor is not None
         elapsed = (time.monotonic() - self._started) * self._factor

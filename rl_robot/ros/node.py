@@ -74,6 +74,12 @@ class GraphNode(Node):
         if code is not None:
             self._told.append(code)
 
+    def fail(self, error: LostProgramError) -> None:
+        """End the process with a line that says why, so that it is started again."""
+        if self._exit_code is None:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            self.exit_code = 1
+
     def tell_end(self, told: list[int]) -> None:
         """Have `told` grow when the node ends the process, or at once if it has already."""
         told.extend(self._told)

@@ -62,6 +62,7 @@ class GazeboSimulator:
         self._drivers = Drivers(robot, physics_step=physics_step)
         largest = max((c.width * c.height * _CHANNELS for c in robot.cameras), default=0)
         self._imaging = Imaging(noise=scene.camera_noise, seed=seed, values=largest)
+        self._picture_ns = round(picture_period * 1e9)
         self._pictures: dict[str, tuple[int, Image]] = {}  # the newest, with their stamps
         found = installation or find_installation()
         self._messages = Messages(found.messages)
@@ -129,10 +130,12 @@ class GazeboSimulator:
         """
         description = self._robot.camera(camera)
         now = self.time_ns
+        if now == 0 or now % self._picture_ns:
+            raise UserError(f"{camera} takes no picture at {now * 1e-9:.3f} s")
         self._open.wait(lambda: self._stamp(camera) >= now, _PICTURE_TIMEOUT, f"{camera}'s picture")
         stamp, image = self._pictures[camera]
         if stamp != now:
-            raise UserError(f"{camera} takes no picture at {now * 1e-9:.3f} s")
+            raise LostProgramError(f"Gazebo: {camera}'s picture of {now} ns is of {stamp} ns")
         return self._imaging.picture(image.copy(), description)
 
     def place(self, object: str, x: float, y: float, yaw: float) -> None:  # noqa: A002
