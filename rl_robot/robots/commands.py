@@ -3,9 +3,9 @@
 import numpy as np
 
 from rl_robot.robots.cartesian import Motion
-from rl_robot.robots.description import CommandInterface
+from rl_robot.robots.interfaces import FLOAT64_MULTI_ARRAY, CommandInterface
 
-ARRAY = "std_msgs/msg/Float64MultiArray"
+ARRAY = FLOAT64_MULTI_ARRAY
 
 
 def interface_motion(interface: CommandInterface, motion: Motion, period: float) -> Motion:
