@@ -143,12 +143,20 @@ POLICY = Argument(
     "script",
     "script, weak_script, random, a .safetensors file, or your own as module:Class",
 )
-# What every graph with a robot has.
-ROBOT_ARGUMENTS = (
+RUN_ARGUMENTS = (
     Argument("run", "", "name of the run's folder (default: by time)", check=_check_run),
     Argument("root", "runs", "folder that holds the runs"),
+)
+# What every graph with a robot has.
+ROBOT_ARGUMENTS = (
+    *RUN_ARGUMENTS,
     NAMESPACE_ARGUMENT,
-    Argument("simulator", "mujoco", "what stands in for the robot's drivers", ("mujoco", "none")),
+    Argument(
+        "simulator",
+        "mujoco",
+        "what takes the place of the robot's drivers; stand_in rehearses a physical arm's",
+        ("mujoco", "stand_in", "none"),
+    ),
     Argument("camera", "", "a real robot's camera: device number, video file or stream address"),
     Argument(
         "processes",

@@ -39,6 +39,7 @@ class NodeSpec:
         required: the graph ends when this node ends, with its exit code.
         respawn: started again when it dies (a required node never is).
         real_time: the wall clock goes on without it, so that it must wait for no other process.
+        asks: it may ask the person at the terminal, if there is one.
     """
 
     executable: str
@@ -50,6 +51,7 @@ class NodeSpec:
     respawn: bool = True
     members: tuple[str, ...] = ()
     real_time: bool = False
+    asks: bool = False
 
 
 def _unchanged(values: dict[str, str]) -> dict[str, str]:

@@ -126,6 +126,7 @@ class Runner:
             self._log_folder / f"{place.spec.name}.log",
             self._environment,
             show_output=place.spec.required,
+            asks=place.spec.asks,
         )
 
     def _stop(self) -> None:

@@ -74,19 +74,39 @@ class Hub(Protocol):
     """What a checkup sees of the graph and does in it. Times are s of one clock."""
 
     robot: Robot
-    period: float
-    joints: Sequence[JointSample]
-    sent: Sequence[Sent]
-    pictures: Mapping[str, Sequence[Picture]]
-    calibrations: Mapping[str, Calibration]
-    robot_description: str | None
+    period: float  # of control, s
+
+    @property
+    def joints(self) -> Sequence[JointSample]:
+        """The newest joint states, in the order in which they came."""
+        ...
+
+    @property
+    def sent(self) -> Sequence[Sent]:
+        """All that the safety node sent."""
+        ...
+
+    @property
+    def pictures(self) -> Mapping[str, Sequence[Picture]]:
+        """The newest pictures of each camera."""
+        ...
+
+    @property
+    def calibrations(self) -> Mapping[str, Calibration]:
+        """The newest camera_info of each camera that has one."""
+        ...
+
+    @property
+    def robot_description(self) -> str | None:
+        """The URDF that is published, if any is."""
+        ...
 
     def now(self) -> float:
         """Return the time."""
         ...
 
-    def joint_state_types(self) -> list[str]:
-        """Return the type that each publisher of the joint states has."""
+    def publishers(self, topic: str) -> Sequence[Endpoint]:
+        """Return who publishes a topic, by its name in the YAML."""
         ...
 
     def endpoints(self) -> Mapping[str, Sequence[Endpoint]]:
@@ -175,9 +195,8 @@ class Checkup:
         heard = hub.now()
         while hub.now() - heard < LISTEN:
             yield
-        self._report(
-            joint_checks.check_joint_states(robot, hub.joints, hub.joint_state_types())
-        )
+        publishers = hub.publishers(robot.joint_state_topic)
+        self._report(joint_checks.check_joint_states(robot, hub.joints, publishers))
         if hub.joints:
             self._report(joint_checks.check_rate(robot, hub.joints))
             yield from self._check_clock()
@@ -222,9 +241,9 @@ class Checkup:
             enough = max(FEWEST_PICTURES, round(camera.rate))
             while len(hub.pictures[camera.name]) < enough and hub.now() - begun < PATIENCE:
                 yield
-            self._report(
-                check_camera(camera, hub.pictures[camera.name], hub.calibrations.get(camera.name))
-            )
+            pictures, calibration = hub.pictures[camera.name], hub.calibrations.get(camera.name)
+            publishers = hub.publishers(camera.topic)
+            self._report(check_camera(camera, pictures, calibration, publishers))
 
     # --- moving ----------------------------------------------------------------------------
 
@@ -261,8 +280,8 @@ class Checkup:
         """Ask the person at the terminal; return what is against moving the robot."""
         joints = ", ".join(self._robot.joint_names)
         question = (
-            f"Each joint of {self._robot.name} ({joints}) will move slowly by up to 2.3 degrees or "
-            "5 mm.\nIs everybody and everything out of its way, and an emergency stop at hand? [y/N] "
+            f"Each joint of {self._robot.name} ({joints}) will move slowly by up to 2.3 degrees "
+            "or 5 mm.\nIs everything out of its way, and an emergency stop at hand? [y/N] "
         )
         while (answer := self._hub.ask(question)) is None:
             yield
@@ -302,7 +321,9 @@ class Checkup:
             name = self._robot.joint_names[joint]
             motion = choose_motion(self._robot, self._filter, self._here(), joint)
             if motion is None:
-                why = "the safety filter lets it move neither way from here: move the arm away first"
+                why = (
+                    "the safety filter lets it move neither way from here: move the arm away first"
+                )
                 self._report(skipped(f"motion {name}", why))
                 continue
             begun, sent = self._hub.now(), len(self._hub.sent)
@@ -327,8 +348,8 @@ class Checkup:
         right = (
             "the safety node heard it: the controller does not obey what it is sent"
             if heard
-            else "dead stop button: the safety node did not hear it; connect the button to the topic "
-            "emergency_stop (std_msgs/Bool), in the safety node's namespace and ROS domain"
+            else "dead stop button: the safety node did not hear it; connect the button to the "
+            "topic emergency_stop (std_msgs/Bool), in the safety node's namespace and ROS domain"
         )
         limit = hub.period + STOPPING
         told = "the emergency stop was pressed"
@@ -359,7 +380,7 @@ class Checkup:
         motion = self._steady("silence")
         if motion is None:
             return
-        yield from self._drive(motion, RUN_UP)
+        yield from self._drive(motion, RUN_UP, last=0.0)
         silent = self._hub.now()
         yield from self._wait(WATCHED)
         self._report(
@@ -376,13 +397,14 @@ class Checkup:
     def _check_timeout(self) -> Steps:
         hub = self._hub
         if not self._kill_test:
-            why = "kill_test:=true halts the safety node in a motion, to see the driver stop by itself"
+            why = "kill_test:=true halts the safety node in a motion, to see the driver stop"
             self._report(skipped("timeout", why))
             return
         motion = self._steady("timeout")
         if motion is None:
             return
-        yield from self._drive(motion, RUN_UP)
+        # In the midst of a period: the motion that was sent last goes on.
+        yield from self._drive(motion, RUN_UP, last=0.5 * hub.period)
         problem = hub.pause_safety(True)
         halted = hub.now()
         if not problem:
@@ -417,8 +439,13 @@ class Checkup:
         self._report(skipped(check, why))
         return None
 
-    def _drive(self, motion: SlowMotion, seconds: float, *, begin: float = 0.0) -> Steps:
-        """Command a motion period by period, from ``begin`` s of it on for so many seconds."""
+    def _drive(
+        self, motion: SlowMotion, seconds: float, *, begin: float = 0.0, last: float | None = None
+    ) -> Steps:
+        """Command a motion period by period, from ``begin`` s of it on for so many seconds.
+
+        Returns ``last`` s after the last command, by default at the end of its period.
+        """
         hub = self._hub
         started = hub.now()
         for number in range(round(seconds / hub.period)):
@@ -427,8 +454,7 @@ class Checkup:
             hub.command(
                 motion.command(self._robot.joint_names, begin + number * hub.period, hub.period)
             )
-        while hub.now() - started < seconds:
-            yield
+        yield from self._wait(hub.period if last is None else last)
 
     def _wait(self, seconds: float) -> Steps:
         until = self._hub.now() + seconds

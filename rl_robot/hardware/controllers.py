@@ -38,8 +38,8 @@ class Trajectory:
 class JointTrajectoryController:
     """ros2_controllers' joint_trajectory_controller, with a position command interface.
 
-    Taken from its ``validate_trajectory_msg``, ``update`` and parameters (branches jazzy, master): a
-    message replaces the trajectory that is being followed; it names every joint once and no other
+    Taken from its ``validate_trajectory_msg``, ``update`` and parameters (branches jazzy, master):
+    a message replaces the trajectory that is being followed; it names every joint once and no other
     (``allow_partial_joints_goal`` is false); times rise strictly; a stamp that is not 0 with an end
     that is past is refused; motion that does not end at rest is refused where velocities say so
     (``allow_nonzero_velocity_at_trajectory_end`` is false). It begins at the measured state, is

@@ -34,7 +34,7 @@ class Finding:
         """Return the finding as one line."""
         figures = ", ".join(filter(None, [self.figure, self.limit and f"limit {self.limit}"]))
         text = "; ".join(filter(None, [self.wrong, self.right]))
-        return f"{self.status:<8}{self.check:<16}" + " | ".join(filter(None, [figures, text]))
+        return f"{self.status:<8}{self.check:<22} " + " | ".join(filter(None, [figures, text]))
 
 
 def passed(check: str, figure: str, limit: str = "") -> Finding:
@@ -66,11 +66,10 @@ def table(findings: Sequence[Finding]) -> str:
         f"{sum(finding.status == status for finding in findings)} {status.lower()}"
         for status in (PASS, FAIL, SKIPPED)
     ]
-    widths = [max((len(f.check) for f in findings), default=0)]
-    widths.append(max((len(f.figure) for f in findings), default=0))
+    width = max((len(finding.check) for finding in findings), default=0)
     rows = [
-        f"{f.status:<8}{f.check:<{widths[0]}}  {f.figure:<{widths[1]}}  {f.limit}".rstrip()
-        for f in findings
+        f"{finding.status:<8}{finding.check:<{width}}  {finding.figure:<44}  {finding.limit}".rstrip()
+        for finding in findings
     ]
     return "\n".join([*rows, ", ".join(counts)])
 

@@ -20,11 +20,39 @@ _SAME_DISTORTION = 0.01
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A subscription to a topic, or an action's server (``type`` is the action's)."""
+    """Somebody who publishes or subscribes to a topic, or an action's server.
+
+    Attributes:
+        type: of the messages, or the action.
+        best_effort: offers or asks for no more than best effort.
+        latched: offers or asks for transient local durability.
+        deadline: s that it offers or asks for, 0 for none.
+    """
 
     type: str
-    latched: bool = False  # asks for transient local, which a command's publisher does not offer
-    deadline: float = 0.0  # s that it asks for, 0 for none; a command's publisher offers none
+    best_effort: bool = False
+    latched: bool = False
+    deadline: float = 0.0
+
+
+def check_publishers(
+    check: str, topic: str, expected: str, publishers: Sequence[Endpoint]
+) -> Finding | None:
+    """Return what is wrong with who publishes a sensor's topic, None if nothing is.
+
+    That nobody does is for others to say, who know whether messages came.
+    """
+    others = [one.type for one in publishers if one.type != expected]
+    if others:
+        return failed(check, f"{topic} is published as {others[0]}", f"expected {expected}")
+    if len(publishers) > 1:
+        wrong = f"{len(publishers)} nodes publish {topic}"
+        return failed(check, wrong, "stop all but the driver")
+    if any(one.best_effort for one in publishers):
+        # DDS then connects nobody who asks for reliable delivery, as our nodes do.
+        wrong = f"{topic} is published best effort: nobody who wants it reliably hears it"
+        return failed(check, wrong, "set the driver's QoS to reliable")
+    return None
 
 
 def check_controllers(robot: Robot, endpoints: Mapping[str, Sequence[Endpoint]]) -> Finding:
@@ -83,9 +111,9 @@ class Calibration:
     frame_id: str
 
 
-def picture_of(stamp: float, received: float, pixels: NDArray[np.uint8], size: tuple[int, int]) -> (
-    Picture
-):
+def picture_of(
+    stamp: float, received: float, pixels: NDArray[np.uint8], size: tuple[int, int]
+) -> Picture:
     """Return what counts of a picture of ``size`` (width, height), given its bytes."""
     sampled = pixels[:: max(1, pixels.size // 4096)]
     return Picture(
@@ -100,12 +128,18 @@ def picture_of(stamp: float, received: float, pixels: NDArray[np.uint8], size: t
 
 
 def check_camera(
-    camera: Camera, pictures: Sequence[Picture], calibration: Calibration | None
+    camera: Camera,
+    pictures: Sequence[Picture],
+    calibration: Calibration | None,
+    publishers: Sequence[Endpoint] = (),
 ) -> Finding:
     """Check size, rate, age and content of a camera's pictures, and its camera_info."""
     check = f"camera {camera.name}"
-    topic = getattr(camera, "topic", "") or f"{camera.name}/image_raw"
+    topic = camera.topic
     limit = f"{camera.rate:g} Hz by {CAMERA_RATE_TOLERANCE:.0%}, {OLDEST_PICTURE:g} s old"
+    finding = check_publishers(check, topic, "sensor_msgs/msg/Image", publishers)
+    if finding is not None:
+        return finding
     if len(pictures) < FEWEST_PICTURES:
         wrong = f"{len(pictures) or 'no'} pictures came on {topic}"
         return failed(check, wrong, "start its driver, or correct topic: in the YAML", limit=limit)

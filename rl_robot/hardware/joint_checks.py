@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rl_robot.errors import UserError
 from rl_robot.hardware.findings import Finding, failed, passed
+from rl_robot.hardware.graph_checks import Endpoint, check_publishers
 from rl_robot.robots.description import Robot
 from rl_robot.robots.urdf import Urdf, UrdfJoint, parse_urdf
 
@@ -60,17 +61,13 @@ def positions_of(robot: Robot, samples: Sequence[JointSample]) -> Array:
 
 
 def check_joint_states(
-    robot: Robot, samples: Sequence[JointSample], publishers: Sequence[str]
+    robot: Robot, samples: Sequence[JointSample], publishers: Sequence[Endpoint]
 ) -> Finding:
-    """Check names and positions; ``publishers`` are the types that the topic is published with."""
+    """Check who publishes the joint states, their names and positions."""
     check, topic = "joint_states", robot.joint_state_topic
-    expected = "sensor_msgs/msg/JointState"
-    others = [kind for kind in publishers if kind != expected]
-    if others:
-        return failed(check, f"{topic} is published as {others[0]}", f"expected {expected}")
-    if len(publishers) > 1:
-        right = "stop all but the robot's driver"
-        return failed(check, f"{len(publishers)} nodes publish {topic}", right)
+    finding = check_publishers(check, topic, "sensor_msgs/msg/JointState", publishers)
+    if finding is not None:
+        return finding
     if not samples:
         wrong = f"nothing comes on {topic}" + ("" if publishers else ", which nobody publishes")
         return failed(check, wrong, "start the driver, or correct joint_states: topic: in the YAML")

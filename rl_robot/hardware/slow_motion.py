@@ -18,6 +18,8 @@ Array = NDArray[np.float64]
 TURN = 0.04  # rad, about 2.3 degrees
 SHIFT = 0.005  # m
 DURATION = 1.0  # s, there and back
+STEADY_SPEED = 3.0  # times as far as that in a second, for a motion that is to be stopped
+STEADY_LENGTH = 2.0  # s that there must be room for it
 LAG_LIMIT = 0.2  # s: two control periods
 AMOUNT_TOLERANCE = 0.3  # part of the motion commanded
 STILL_PART = 0.2  # of it that another joint may move, or that counts as not moving
@@ -70,7 +72,7 @@ def choose_motion(
     low, high = start[joint] - robot.lower[joint], robot.upper[joint] - start[joint]
     for side in (1.0, -1.0) if high >= low else (-1.0, 1.0):
         for part in (1.0, 0.5):
-            size = part * _size(robot, joint)
+            size = part * _size(robot, joint) * (STEADY_SPEED if steady else 1.0)
             speed = np.pi * size / DURATION
             slower = max(1.0, speed / (_SPEED_PART * robot.velocity[joint]))
             motion = SlowMotion(joint, start, side * size, DURATION * slower, steady)
@@ -101,9 +103,6 @@ def _is_free(safety: SafetyFilter, motion: SlowMotion, names: Sequence[str]) -> 
         if np.any(np.abs(given - wanted.positions[-1]) > 0.2 * abs(motion.height)):
             return False
     return True
-
-
-STEADY_LENGTH = 3.0  # s that there must be room for
 
 
 @dataclass(frozen=True)
@@ -231,7 +230,11 @@ def _exchanged(positions: Array, moved: Array, units: Array) -> tuple[int, int] 
             apart = positions[0, other] - positions[0, one]
             far = abs(apart) > 2.0 * STILL_PART * max(units[one], units[other])
             ways = np.array([moved[one], -moved[other]])
-            if far and np.all(ways * apart > 0.0) and np.all(np.abs(ways) > STILL_PART * units[one]):
+            if (
+                far
+                and np.all(ways * apart > 0.0)
+                and np.all(np.abs(ways) > STILL_PART * units[one])
+            ):
                 return one, other
     return None
 
@@ -276,6 +279,7 @@ def check_rest(
         return failed(check, wrong, right, limit=bound)
     figure = f"at rest after {max(rested, 0.0):.2f} s"
     if rested > limit:
-        return failed(check, f"the robot comes to rest {rested:.2f} s after {told}", right, figure,
-                      bound)
+        return failed(
+            check, f"the robot comes to rest {rested:.2f} s after {told}", right, figure, bound
+        )
     return passed(check, figure, bound)

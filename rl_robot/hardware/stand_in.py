@@ -17,13 +17,16 @@ from rl_robot.hardware.controllers import (
 from rl_robot.hardware.servo import LAG, LONGEST_STEP, Servo
 from rl_robot.hardware.twists import TwistController
 from rl_robot.robots.description import CommandInterface, Robot
+from rl_robot.robots.interfaces import (
+    FLOAT64_MULTI_ARRAY,
+    JOINT_TRAJECTORY,
+    TWIST_STAMPED,
+    VELOCITY,
+)
 
 Array = NDArray[np.float64]
 Controller = JointTrajectoryController | ForwardController | TwistController
 
-JOINT_TRAJECTORY = "trajectory_msgs/msg/JointTrajectory"
-FLOAT64_MULTI_ARRAY = "std_msgs/msg/Float64MultiArray"
-TWIST_STAMPED = "geometry_msgs/msg/TwistStamped"
 _MOST_BEHIND_NS = 1_000_000_000  # longer gaps are skipped, as a real clock would not wait
 _RUNAWAY_NS = 1_500_000_000  # how long a driver goes on that ignores a stop
 
@@ -212,12 +215,13 @@ def _controller(robot: Robot, interface: CommandInterface, *, endless: bool) -> 
         return JointTrajectoryController(interface.joints, here, cmd_timeout=interface.timeout)
     if interface.type == FLOAT64_MULTI_ARRAY:
         timeout = np.inf if endless else interface.timeout
-        velocity = interface.mode == "velocity"
+        velocity = interface.mode == VELOCITY
         return ForwardController(interface.joints, here, velocity=velocity, timeout=timeout)
     if interface.type == TWIST_STAMPED:
-        frame = getattr(interface, "frame", robot.base_frame)
         arm = np.array([robot.home[name] for name in robot.arm_joints])
-        return TwistController(robot, arm, frame=frame, incoming_command_timeout=interface.timeout)
+        return TwistController(
+            robot, arm, frame=interface.frame, incoming_command_timeout=interface.timeout
+        )
     raise UserError(
         f"robot {robot.name}: the stand-in has no controller that takes {interface.type}"
     )

@@ -31,6 +31,7 @@ from rl_robot.simulation.rendering import Renderer
 from rl_robot.simulation.world import build_model, load_scene
 from rl_robot.tasks import load_task
 
+
 @dataclass(frozen=True)
 class Parameters:
     """Parameters of the stand-in node."""
@@ -55,18 +56,16 @@ class StandInNode(GraphNode):
         self._button = self.publisher(topics.EMERGENCY_STOP)
         self._description = self.publisher(topics.ROBOT_DESCRIPTION)
         self._eyes = self._open_eyes(given)
-        # Made last: from now on its time runs.
-        self._arm = StandIn(
-            self._robot, self._now_ns(), fault=given.fault, lag=given.lag
-        )
-        self._description.publish(String(data=self._arm.robot_description))
         self.listen(topics.EMERGENCY_STOP, self._hear_stop)
         for interface in self._robot.interfaces:
             self._listen_for(interface)
         self.create_service(Trigger, "stand_in/press_stop", self._press_stop)
-        self.every(1.0 / self._robot.joint_state_rate, self._follow_wall_clock)
         for camera in self._robot.cameras if self._eyes else ():
-            self._show(camera, given)
+            self._show(camera)
+        # Last, and together: its time runs from now on, and samples are looked for as they are due.
+        self._arm = StandIn(self._robot, self._now_ns(), fault=given.fault, lag=given.lag)
+        self.every(1.0 / self._robot.joint_state_rate, self._follow_wall_clock)
+        self._description.publish(String(data=self._arm.robot_description))
 
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds
@@ -82,7 +81,7 @@ class StandInNode(GraphNode):
         for kind, convert in takers.items():
             if interface.type.endswith(f"/{kind.__name__}"):
                 take = partial(self._take, interface, convert)
-                # Best effort and shallow, as controllers subscribe: any publisher matches.
+                # Reliable and volatile, as controllers subscribe (SystemDefaultsQoS).
                 self.create_subscription(kind, interface.topic, take, 1)
 
     def _take(
@@ -127,7 +126,7 @@ class StandInNode(GraphNode):
             return None
         return Eyes(given)
 
-    def _show(self, camera: Camera, given: Parameters) -> None:
+    def _show(self, camera: Camera) -> None:
         images = self.publisher(topics.IMAGE_RAW, camera=camera.name)
         infos = self.publisher(topics.CAMERA_INFO, camera=camera.name)
         self.every(1.0 / camera.rate, partial(self._take_picture, camera, images, infos))
@@ -135,7 +134,9 @@ class StandInNode(GraphNode):
     def _take_picture(self, camera: Camera, images: Publisher, infos: Publisher) -> None:
         assert self._eyes is not None
         stamp = self._now_ns()
-        picture = self._eyes.look(camera, self._arm.positions, frozen=self._fault == "frozen_camera")
+        picture = self._eyes.look(
+            camera, self._arm.positions, frozen=self._fault == "frozen_camera"
+        )
         images.publish(image_bytes(picture, stamp, camera.frame_id))
         infos.publish(camera_info_message(camera, stamp))
 

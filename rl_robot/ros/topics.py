@@ -93,7 +93,7 @@ class Topic:
 
     def said_by(self, nodes: Sequence[str]) -> bool:
         """Whether a node of the session publishes it; not the trainer, who may come and go."""
-        known = {*self.publisher.split(", "), self.publisher.split(" or ")[0]} - {"trainer"}
+        known = {*re.split(", | or ", self.publisher)} - {"trainer"}
         return any(node in known for node in nodes)
 
     def matches(self, name: str) -> bool:
@@ -116,7 +116,7 @@ JOINT_STATES = Topic(
     "joint_states",
     JointState,
     SENSOR,
-    "simulator or the robot's driver",
+    "simulator, stand_in or the robot's driver",
     "policy, safety, reward, reset",
     "measured positions, velocities, efforts at 100 Hz",
 )
@@ -124,7 +124,7 @@ IMAGE_RAW = Topic(
     "<camera>/image_raw",
     Image,
     IMAGE,
-    "simulator, camera",
+    "simulator, stand_in, camera",
     "perception",
     "the camera's picture; stamp = capture",
 )
@@ -132,7 +132,7 @@ CAMERA_INFO = Topic(
     "<camera>/camera_info",
     CameraInfo,
     SENSOR,
-    "simulator, camera",
+    "simulator, stand_in, camera",
     "viewers",
     "the camera's calibration, with each picture",
 )
