@@ -37,7 +37,7 @@ from rl_robot.safety.chain import make_filter
 Array = NDArray[np.float64]
 Steps = Generator[None, None, None]
 
-LISTENING = ("joint_states", "rate", "stamps", "clock", "limits", "controllers", "camera")
+LISTENING = ("joint_states", "stamps", "rate", "clock", "limits", "controllers", "camera")
 MOVING = ("disabled", "enable", "motion", "stop", "silence", "timeout")
 CHECKS = (*LISTENING, *MOVING)
 
@@ -45,9 +45,9 @@ LISTEN = 2.0  # s of joint states, at least
 PATIENCE = 12.0  # s for what should be there to come: nodes and discovery take some
 CLOCK_PATIENCE = 8.0  # s that ages are collected while they get smaller
 STANDING = 0.5  # s of watching that nothing moves
-SETTLING = 0.25  # s after a motion until it is judged
+SETTLING = 0.2  # s after a motion until it is judged
 RUN_UP = 0.5  # s of motion before it is to be stopped
-WATCHED = 1.3  # s of watching it come to rest
+WATCHED = 1.0  # s of watching it come to rest
 SILENCE = 2.5  # control periods after which the safety node brakes, at most
 STOPPING = 0.35  # s for a slow motion's braking, the drives' lag and the hearing of it
 
@@ -197,12 +197,7 @@ class Checkup:
             yield
         publishers = hub.publishers(robot.joint_state_topic)
         self._report(joint_checks.check_joint_states(robot, hub.joints, publishers))
-        if hub.joints:
-            self._report(joint_checks.check_rate(robot, hub.joints))
-            yield from self._check_clock()
-        else:
-            for check in ("rate", "stamps", "clock"):
-                self._report(skipped(check, "there are no joint states"))
+        yield from self._check_times()
         while hub.robot_description is None and hub.now() - heard < LISTEN + 1.0:
             yield
         without = "nobody publishes robot_description: start robot_state_publisher"
@@ -211,13 +206,19 @@ class Checkup:
         yield from self._check_controllers(begun)
         yield from self._check_cameras(begun)
 
-    def _check_clock(self) -> Steps:
+    def _check_times(self) -> Steps:
         hub, begun = self._hub, self._hub.now()
+        if not hub.joints:
+            for check in ("stamps", "rate", "clock"):
+                self._report(skipped(check, "there are no joint states"))
+            return
         stamps = joint_checks.check_stamps(hub.joints)
         self._report(stamps)
         if stamps.status == FAIL:
-            self._report(skipped("clock", "the stamps are wrong"))
+            for check in ("rate", "clock"):
+                self._report(skipped(check, "the stamps are wrong"))
             return
+        self._report(joint_checks.check_rate(self._robot, hub.joints))
         while "clock" in self._only and not joint_checks.clock_settled(hub.joints):
             if hub.now() - begun > CLOCK_PATIENCE:
                 break

@@ -68,8 +68,8 @@ def table(findings: Sequence[Finding]) -> str:
     ]
     width = max((len(finding.check) for finding in findings), default=0)
     rows = [
-        f"{finding.status:<8}{finding.check:<{width}}  {finding.figure:<44}  {finding.limit}".rstrip()
-        for finding in findings
+        f"{one.status:<8}{one.check:<{width}}  {one.figure:<44}  {one.limit}".rstrip()
+        for one in findings
     ]
     return "\n".join([*rows, ", ".join(counts)])
 

@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 
 TURN = 0.04  # rad, about 2.3 degrees
 SHIFT = 0.005  # m
-DURATION = 1.0  # s, there and back
+DURATION = 0.8  # s, there and back
 STEADY_SPEED = 3.0  # times as far as that in a second, for a motion that is to be stopped
 STEADY_LENGTH = 2.0  # s that there must be room for it
 LAG_LIMIT = 0.2  # s: two control periods

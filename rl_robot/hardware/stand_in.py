@@ -204,7 +204,7 @@ class _Drive:
         return reference
 
 
-_SMOOTHED = 0.02  # s
+_SMOOTHED = 0.01  # s
 _SILENT_NS = 120_000_000  # commands come every 0.1 s, or as a stream
 _KNOWN_NS = 90_000_000  # until then a trajectory does not brake for want of another
 
