@@ -54,16 +54,16 @@ def confused_joints(robot: Robot) -> tuple[str, str]:
 
 
 def swap_limits(robot: Robot) -> str:
-    """Return the robot's URDF with the limits of two joints exchanged that differ most.
+    """Return the robot's URDF with the limits of the two arm joints exchanged that differ most.
 
     Raises:
-        UserError: all its joints have the same limits.
+        UserError: all its arm joints have the same limits.
     """
     root = ElementTree.fromstring(robot.urdf_xml)
     limits = {
         str(joint.get("name")): limit.attrib
         for joint in root.findall("joint")
-        if joint.get("name") in robot.joint_names
+        if joint.get("name") in robot.arm_joints
         and (limit := joint.find("limit")) is not None
         and {"lower", "upper"} <= set(limit.attrib)
     }
@@ -75,7 +75,7 @@ def swap_limits(robot: Robot) -> str:
     pairs = list(combinations(limits, 2))
     first, second = max(pairs, key=difference, default=("", ""))
     if not first or difference((first, second)) == 0.0:
-        raise UserError(f"robot {robot.name}: all joints have the same limits, none can be swapped")
+        raise UserError(f"robot {robot.name}: its arm joints have the same limits")
     one, other = dict(limits[first]), dict(limits[second])
     limits[first].update(other)
     limits[second].update(one)

@@ -106,7 +106,7 @@ def _check_inside(robot: Robot, positions: Array, names: Sequence[str]) -> Findi
 
 
 def check_rate(robot: Robot, samples: Sequence[JointSample]) -> Finding:
-    """Check rate and gaps by the stamps, which have to rise and which a busy hearer won't change."""
+    """Check rate and gaps by the stamps, which rise and which a busy hearer does not change."""
     check, expected = "rate", robot.joint_state_rate
     limit = f"{expected:g} Hz by {RATE_TOLERANCE:.0%}, gaps up to {LONGEST_GAP / expected:.2g} s"
     if len(samples) < FEWEST:
