@@ -43,7 +43,11 @@ def _prepare(values: dict[str, str]) -> dict[str, str]:
 def _nodes(values: Mapping[str, str]) -> list[NodeSpec]:
     common: dict[str, Value] = {name: values[name] for name in ("robot", "task")}
     namespace = values["namespace"].strip("/")
-    remappings = robot_remappings(values)
+    # A driver's camera_info is where its pictures are.
+    remappings = robot_remappings(values) | {
+        f"{camera.name}/camera_info": f"{camera.topic.rpartition('/')[0]}/camera_info"
+        for camera in load_robot(values["robot"]).cameras
+    }
     stand_in = values["stand_in"] == "true"
 
     def node(name: str, **own: Value) -> NodeSpec:

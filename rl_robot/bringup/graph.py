@@ -38,6 +38,7 @@ class NodeSpec:
             are theirs, and they keep their own names.
         required: the graph ends when this node ends, with its exit code.
         respawn: started again when it dies (a required node never is).
+        shown: its output goes to the terminal, as that of a required node does, not to its log.
         real_time: the wall clock goes on without it, so that it must wait for no other process.
         asks: it may ask the person at the terminal, if there is one.
     """
@@ -52,6 +53,7 @@ class NodeSpec:
     members: tuple[str, ...] = ()
     real_time: bool = False
     asks: bool = False
+    shown: bool = False
 
 
 def _unchanged(values: dict[str, str]) -> dict[str, str]:

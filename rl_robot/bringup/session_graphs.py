@@ -7,19 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rl_robot.bringup.arguments import session_arguments
-from rl_robot.bringup.graph import Graph, NodeSpec, Value
+from rl_robot.bringup.arguments import BOOLEANS, session_arguments
+from rl_robot.bringup.graph import Argument, Graph, NodeSpec, Value
 from rl_robot.errors import UserError
 from rl_robot.experience.runs import RunFolder
 from rl_robot.faults.plan import NO_FAULTS, load_plan
 from rl_robot.policies import load_policy
-from rl_robot.robots.description import load_robot
+from rl_robot.robots.commands import check_simulated
+from rl_robot.robots.description import Robot, load_robot
 from rl_robot.ros.pace import parse_pace
 from rl_robot.safety.chain import make_filter, make_recovery, parse_off
 from rl_robot.tasks import load_task
 
 if TYPE_CHECKING:
     from rl_robot.ros.relays import Relay
+SIMULATORS = ("mujoco", "gazebo")  # what takes positions and needs no driver
 # Paced, these work one after the other within a tick.
 MEMBERS = ("simulator", "perception", "policy", "safety", "reward", "reset")
 # Drivers of a physical arm, or what behaves as they do: nothing of it is simulated time.
@@ -39,7 +41,11 @@ def check_session(values: Mapping[str, str]) -> None:
             )
     if values["camera"] and values["simulator"] != "none":
         raise UserError("camera is for a real robot: give simulator:=none as well, or no camera")
+    if values.get("dry_run") == "true" and values["simulator"] in SIMULATORS:
+        raise UserError("dry_run is for a real robot: give simulator:=none as well")
     task, robot = load_task(values["task"]), load_robot(values["robot"])
+    if values["simulator"] in SIMULATORS:
+        check_simulated(robot)
     load_policy(values["policy"], task, robot)
     make_recovery(robot, make_filter(robot, period=task.period))
     _check_relays(values)
@@ -101,7 +107,12 @@ def graph_of_session(
     real_time = parse_pace(values["pace"]) is not None
 
     def node(
-        name: str, further: Mapping[str, Value] = {}, *, required: bool = False, **own: Value
+        name: str,
+        further: Mapping[str, Value] = {},
+        *,
+        required: bool = False,
+        shown: bool = False,
+        **own: Value,
     ) -> NodeSpec:
         return NodeSpec(
             executable=name,
@@ -110,9 +121,11 @@ def graph_of_session(
             remappings=remappings,
             namespace=namespace,
             required=required,
+            shown=shown,
             real_time=real_time,
         )
 
+    dry_run = values.get("dry_run") == "true"
     simulated = values["simulator"] not in PHYSICAL
     # Paced, the sensors' stamps are the clock; at the wall clock's pace safety needs one that runs.
     simulated_clock = simulated and real_time
@@ -131,6 +144,8 @@ def graph_of_session(
             enabled=simulated,
             use_sim_time=simulated_clock,
             safety_off=values["safety_off"],
+            dry_run=dry_run,
+            shown=dry_run,
         ),
         node("reset"),
         *([node("recorder", recorded, run=run)] if record else []),
@@ -158,10 +173,14 @@ def robot_remappings(values: Mapping[str, str]) -> dict[str, str]:
     if namespace:
         # Simulated time is the robot's own: rclpy would look for it outside the namespace.
         remappings["/clock"] = f"/{namespace}/clock"
-    joint_states = load_robot(values["robot"]).joint_state_topic
-    if joint_states != "joint_states":
-        remappings["joint_states"] = joint_states
-    return remappings
+    return remappings | _drivers_topics(load_robot(values["robot"]))
+
+
+def _drivers_topics(robot: Robot) -> dict[str, str]:
+    """Return how topics of the graph are called by the robot's drivers, where differently."""
+    names = {"joint_states": robot.joint_state_topic}
+    names |= {f"{camera.name}/image_raw": camera.topic for camera in robot.cameras}
+    return {ours: theirs for ours, theirs in names.items() if ours != theirs}
 
 
 def _contained(nodes: list[NodeSpec]) -> list[NodeSpec]:
@@ -250,7 +269,15 @@ COLLECT = Graph(
 DEPLOY = Graph(
     name="deploy",
     description="Run a policy without exploration, until stopped",
-    arguments=session_arguments(pace="1.0", episodes=0, split="test", record="false"),
+    arguments=(
+        *session_arguments(pace="1.0", episodes=0, split="test", record="false"),
+        Argument(
+            "dry_run",
+            "false",
+            "a real robot is sent nothing: what it would be is said on dry_run/<topic> and here",
+            choices=BOOLEANS,
+        ),
+    ),
     nodes=lambda values: _session(values, explore=False),
     log_folder=lambda values: run_folder(values) / "log",
     prepare=_prepare_session,

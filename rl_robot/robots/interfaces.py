@@ -55,6 +55,11 @@ class CommandInterface:
         """Whether it takes a stream of set points, at ``rate``, and not a motion at once."""
         return self.type in STREAMED
 
+    @property
+    def stamped(self) -> bool:
+        """Whether its messages carry the time at which they were sent."""
+        return self.type == TWIST_STAMPED
+
 
 @dataclass(frozen=True)
 class Commanded:
