@@ -47,6 +47,7 @@ CLOCK_PATIENCE = 8.0  # s that ages are collected while they get smaller
 STANDING = 0.5  # s of watching that nothing moves
 SETTLING = 0.2  # s after a motion until it is judged
 RUN_UP = 0.5  # s of motion before it is to be stopped
+TRIES = 3  # of a motion that is to be stopped
 WATCHED = 1.0  # s of watching it come to rest
 SILENCE = 2.5  # control periods after which the safety node brakes, at most
 STOPPING = 0.35  # s for a slow motion's braking, the drives' lag and the hearing of it
@@ -320,7 +321,7 @@ class Checkup:
     def _check_joints(self) -> Steps:
         for joint in range(len(self._robot.joint_names)):
             name = self._robot.joint_names[joint]
-            motion = choose_motion(self._robot, self._filter, self._here(), joint)
+            motion = choose_motion(self._robot, self._filter, self._told(), joint)
             if motion is None:
                 why = (
                     "the safety filter lets it move neither way from here: move the arm away first"
@@ -337,14 +338,13 @@ class Checkup:
 
     def _check_stop(self) -> Steps:
         hub = self._hub
-        motion = self._steady("stop")
+        motion = yield from self._run_up("stop")
         if motion is None:
             return
-        yield from self._drive(motion, RUN_UP)
         hub.press_stop()
         pressed = hub.now()
         # The source goes on: a stop that only works on a silent source is none.
-        yield from self._drive(motion, WATCHED, begin=RUN_UP)
+        yield from self._drive(motion, WATCHED, begin=RUN_UP - 0.5 * hub.period)
         heard = hub.stopped()
         right = (
             "the safety node heard it: the controller does not obey what it is sent"
@@ -378,10 +378,8 @@ class Checkup:
         return ""
 
     def _check_silence(self) -> Steps:
-        motion = self._steady("silence")
-        if motion is None:
+        if (yield from self._run_up("silence")) is None:
             return
-        yield from self._drive(motion, RUN_UP, last=0.0)
         silent = self._hub.now()
         yield from self._wait(WATCHED)
         self._report(
@@ -401,11 +399,8 @@ class Checkup:
             why = "kill_test:=true halts the safety node in a motion, to see the driver stop"
             self._report(skipped("timeout", why))
             return
-        motion = self._steady("timeout")
-        if motion is None:
+        if (yield from self._run_up("timeout")) is None:
             return
-        # In the midst of a period: the motion that was sent last goes on.
-        yield from self._drive(motion, RUN_UP, last=0.5 * hub.period)
         problem = hub.pause_safety(True)
         halted = hub.now()
         if not problem:
@@ -430,10 +425,36 @@ class Checkup:
     def _longest_timeout(self) -> float:
         return max(interface.timeout for interface in self._robot.interfaces)
 
+    def _run_up(self, check: str) -> Generator[None, None, SlowMotion | None]:
+        """Have a joint move, and return in the midst of a period, while its motion goes on.
+
+        Returns None, with a finding, if there is no room for it or it does not come to move.
+        """
+        for _ in range(TRIES):  # a machine that is busy may have had the robot braked
+            motion = self._steady(check)
+            if motion is None:
+                return None
+            yield from self._drive(motion, RUN_UP, last=0.5 * self._hub.period)
+            if self._moves(motion):
+                return motion
+            yield from self._wait(2.0 * SETTLING)
+        wrong = "there is no steady motion for it to end"
+        self._report(failed(check, wrong, "see the motion of single joints, and how busy it is"))
+        return None
+
+    def _moves(self, motion: SlowMotion) -> bool:
+        """Whether the motion's joint moved during the last period as it should."""
+        hub = self._hub
+        _, positions = self._since(hub.now() - hub.period)
+        if len(positions) < 2:
+            return False
+        moved = (positions[-1] - positions[0])[motion.joint] * np.sign(motion.height)
+        return bool(moved > 0.3 * abs(motion.height) / motion.duration * hub.period)
+
     def _steady(self, check: str) -> SlowMotion | None:
         """Return a motion for a stop to end, of the arm's last joint that has room."""
         for joint in reversed(range(len(self._robot.arm_joints))):
-            motion = choose_motion(self._robot, self._filter, self._here(), joint, steady=True)
+            motion = choose_motion(self._robot, self._filter, self._told(), joint, steady=True)
             if motion is not None:
                 return motion
         why = "the safety filter lets no joint move from here: move the arm away first"
@@ -471,6 +492,12 @@ class Checkup:
     def _here(self) -> Array:
         """Return where the joints are (n,)."""
         return np.asarray(positions_of(self._robot, [self._hub.joints[-1]])[0])
+
+    def _told(self) -> Array:
+        """Return where the joints are told to be (n,): a motion begins there, and nowhere else."""
+        if self._hub.sent and self._hub.now() - self._hub.sent[-1].time < self._hub.period * 3.0:
+            return np.array(self._hub.sent[-1].positions[-1])
+        return self._here()
 
     def _since(self, begun: float, *, zero: bool = False) -> tuple[Array, Array]:
         """Return times (m,) and positions (m, n) measured since; with ``zero``, counted from it."""

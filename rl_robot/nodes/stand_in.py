@@ -4,11 +4,13 @@ For rehearsing a bring-up, and for seeing that its faults are found: at the wall
 the controllers' own manners (see ``hardware/``). Nothing in it weighs anything or collides.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import cv2
 import mujoco
 import numpy as np
 from geometry_msgs.msg import TwistStamped
@@ -30,6 +32,10 @@ from rl_robot.ros.parameters import read_parameters
 from rl_robot.simulation.rendering import Renderer
 from rl_robot.simulation.world import build_model, load_scene
 from rl_robot.tasks import load_task
+
+NOISE = 8  # grey levels of the cameras' noise
+VIEW_PERIOD = 0.1  # s
+_NOISE_TABLE = 1 << 21
 
 
 @dataclass(frozen=True)
@@ -147,7 +153,10 @@ class StandInNode(GraphNode):
 
 
 class Eyes:
-    """What the cameras see: the robot in the task's scene, or a moving pattern without OpenGL."""
+    """What the cameras see: the robot in the task's scene, or noise where there is no OpenGL.
+
+    A view is rendered ten times a second at most; until then it is shown with other noise.
+    """
 
     def __init__(self, given: Parameters) -> None:
         self._robot = load_robot(given.robot)
@@ -157,11 +166,13 @@ class Eyes:
         self._model = model
         joints = [model.joint(name) for name in self._robot.joint_names]
         self._columns = np.array([joint.qposadr[0] for joint in joints])
+        self._views: dict[str, tuple[float, np.ndarray]] = {}  # when (s) it was rendered
         self._last: dict[str, np.ndarray] = {}
         self._random = np.random.default_rng(given.seed)
+        self._noise = self._random.integers(0, NOISE, _NOISE_TABLE, dtype=np.uint8)
         self._renderer: Renderer | None = None
         try:
-            self._renderer = Renderer(model, noise=scene.camera_noise, seed=given.seed)
+            self._renderer = Renderer(model, noise=0.0, seed=given.seed)
             for camera in self._robot.cameras:  # the first picture takes a while
                 self.look(camera, self._robot.home_positions)
         except UserError:
@@ -170,16 +181,23 @@ class Eyes:
     def look(self, camera: Camera, positions: np.ndarray, *, frozen: bool = False) -> np.ndarray:
         """Return a picture (H, W, 3) uint8 with the joints at ``positions`` (n,)."""
         if not frozen or camera.name not in self._last:
-            self._last[camera.name] = self._look(camera, positions)
+            view = self._view(camera, positions)
+            begin = int(self._random.integers(max(1, len(self._noise) - view.size)))
+            noise = np.resize(self._noise[begin : begin + view.size], view.shape)
+            self._last[camera.name] = cv2.add(view, noise)
         return self._last[camera.name]
 
-    def _look(self, camera: Camera, positions: np.ndarray) -> np.ndarray:
+    def _view(self, camera: Camera, positions: np.ndarray) -> np.ndarray:
         if self._renderer is None:
-            shape = (camera.height, camera.width, 3)
-            return self._random.integers(60, 180, shape, dtype=np.uint8)
-        self._data.qpos[self._columns] = positions
-        mujoco.mj_kinematics(self._model, self._data)
-        return self._renderer.render(self._data, camera)
+            return np.full((camera.height, camera.width, 3), 100, np.uint8)
+        now = time.monotonic()
+        rendered, view = self._views.get(camera.name, (-np.inf, None))
+        if view is None or now - rendered >= VIEW_PERIOD:
+            self._data.qpos[self._columns] = positions
+            mujoco.mj_kinematics(self._model, self._data)
+            view = self._renderer.render(self._data, camera)
+            self._views[camera.name] = now, view
+        return view
 
     def close(self) -> None:
         """Free the renderer."""
