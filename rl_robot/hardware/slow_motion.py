@@ -142,6 +142,18 @@ def lag(track: Track, joint: int) -> float:
     return float(_LAGS[int(np.argmin(errors))])
 
 
+def others_moved(robot: Robot, motion: SlowMotion, track: Track) -> list[int]:
+    """Return the joints that moved without being told to."""
+    if len(track.times) < 2:
+        return []
+    moved = np.abs(excursion(track.positions))
+    return [
+        other
+        for other in range(len(moved))
+        if other != motion.joint and moved[other] > STILL_PART * _size(robot, other)
+    ]
+
+
 def check_motion(robot: Robot, motion: SlowMotion, track: Track) -> Finding:
     """Check that the joint that was told to move did, and no other."""
     joint, name = motion.joint, robot.joint_names[motion.joint]
@@ -154,12 +166,7 @@ def check_motion(robot: Robot, motion: SlowMotion, track: Track) -> Finding:
         wrong = f"safety sent {commanded:.4f} of the {motion.height:.4f} that were asked for"
         return failed(check, wrong, "see the log of the safety node")
     moved = excursion(track.positions)
-    units = np.array([_size(robot, index) for index in range(len(moved))])
-    strange = [
-        other
-        for other in range(len(moved))
-        if other != joint and abs(moved[other]) > STILL_PART * units[other]
-    ]
+    strange = others_moved(robot, motion, track)
     unit = "m" if name in _prismatic(robot.urdf_xml) else "rad"
     figure = f"{moved[joint]:+.4f} of {commanded:+.4f} {unit}"
     if abs(moved[joint]) < STILL_PART * abs(commanded):

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rl_robot.errors import UserError
-from rl_robot.hardware.checkup import CHECKS, MOVING, Checkup
+from rl_robot.hardware.checkup import CHECKS, Checkup
 from rl_robot.hardware.findings import Finding, as_json, exit_status, skipped, table
+from rl_robot.hardware.moving import MOVING
 from rl_robot.robots.description import load_robot
 from rl_robot.ros.hub import RosHub
 from rl_robot.ros.node import GraphNode, run

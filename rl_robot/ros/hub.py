@@ -24,8 +24,8 @@ from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from rl_robot.bags.cdr import read_image, trajectory_bytes
-from rl_robot.hardware.checkup import Reply, Sent
 from rl_robot.hardware.graph_checks import Calibration, Endpoint, Picture, picture_of
+from rl_robot.hardware.hub import Reply, Sent
 from rl_robot.hardware.joint_checks import JointSample
 from rl_robot.robots.cartesian import Motion
 from rl_robot.robots.description import Robot
@@ -53,7 +53,7 @@ class _Call:
 
 
 class RosHub:
-    """A ``hardware.checkup.Hub`` of one node.
+    """A ``hardware.hub.Hub`` of one node.
 
     It stands for the supervisor, with an episode that is over: then teleop alone moves the robot.
     """
