@@ -38,11 +38,13 @@ class Driving:
         yield from self.wait(hub.period if last is None else last)
 
     def wait(self, seconds: float) -> Steps[None]:
+        """Wait so many seconds."""
         until = self._hub.now() + seconds
         while self._hub.now() < until:
             yield
 
     def wait_for(self, reply: Reply) -> Steps[Reply]:
+        """Wait until a service has answered; one that never does has no success."""
         until = self._hub.now() + REPLY_PATIENCE
         while not reply.done and self._hub.now() < until:
             yield

@@ -24,6 +24,7 @@ RATE_TOLERANCE = 0.1  # part of the rate that the YAML says
 LONGEST_GAP = 10.0  # periods of the joint states; the safety node stops after 25 at 100 Hz
 CLOCK_LIMIT = 0.015  # s
 SETTLED = 1.0  # s without a smaller age, after which the smallest is believed
+SAME_AGE = 0.001  # s
 STALE = 0.25  # s: 2.5 control periods, what the safety node relies on
 FROZEN_PART = 0.5  # of the stamps that repeat the one before, or go back
 _SAME_LIMIT = 1e-3  # rad, m, and the same per s
@@ -153,10 +154,12 @@ def clock_settled(samples: Sequence[JointSample]) -> bool:
     """
     if len(samples) < FEWEST:
         return False
-    ages = np.array([sample.age for sample in samples])
-    smallest = int(ages.argmin())
-    inside = abs(float(ages[smallest])) < CLOCK_LIMIT
-    return inside or samples[-1].received - samples[smallest].received > SETTLED
+    since = samples[-1].received - SETTLED
+    before = [sample.age for sample in samples if sample.received <= since]
+    lately = [sample.age for sample in samples if sample.received > since]
+    if abs(min([*before, *lately])) < CLOCK_LIMIT:
+        return True
+    return len(before) >= FEWEST and min(lately) > min(before) - SAME_AGE
 
 
 def check_clock(samples: Sequence[JointSample]) -> Finding:

@@ -50,39 +50,34 @@ class Moving:
 
     def run(self, wanted: Sequence[str]) -> Steps[None]:
         """Go through the checks that are wanted of ``MOVING``; the robot is disabled at the end."""
-        if "disabled" in wanted:
-            yield from self._check_disabled()
-        left = [check for check in wanted if check != "disabled"]
-        refusal = ""
-        if "disabled" in self._failures:
-            refusal = "it moves although it is disabled"
-        elif left and self._ask:
-            refusal = yield from self._asked()
-        if left and not refusal:
-            refusal = yield from self._enable()
-        for check, steps in (
-            ("motion", self._check_joints),
-            ("stop", self._check_stop),
-            ("silence", self._check_silence),
-            ("timeout", self._check_timeout),
-        ):
-            if check not in left:
-                continue
+        refusal = (yield from self._asked()) if self._ask else ""
+        steps = {
+            "disabled": self._check_disabled,
+            "motion": self._check_joints,
+            "stop": self._check_stop,
+            "silence": self._check_silence,
+            "timeout": self._check_timeout,
+        }
+        for check in MOVING:
             if refusal:
-                self._report(skipped(check, f"the robot is not moved: {refusal}"))
-                continue
-            yield from steps()
-            if check in self._failures:
+                if check in wanted:
+                    self._report(skipped(check, f"the robot is not moved: {refusal}"))
+            elif check == "enable":
+                if set(wanted) != {"disabled"}:
+                    refusal = yield from self._enable()
+            elif check in wanted:
+                yield from steps[check]()
                 # Whatever is wrong, it is not moved on.
-                refusal = f"{check} failed"
+                refusal = f"{check} failed" if check in self._failures else ""
         yield from self._driving.wait_for(self._hub.enable(False))
 
     def _asked(self) -> Steps[str]:
         """Ask the person at the terminal; return what is against moving the robot."""
         joints = ", ".join(self._robot.joint_names)
         question = (
-            f"Each joint of {self._robot.name} ({joints}) will move slowly by up to 2.3 degrees "
-            "or 5 mm.\nIs everything out of its way, and an emergency stop at hand? [y/N] "
+            f"Each joint of {self._robot.name} ({joints}) will move slowly, by up to 3 degrees or "
+            "5 mm, and the last of the arm by up to 15 degrees.\n"
+            "Is everything out of its way, and an emergency stop at hand? [y/N] "
         )
         while (answer := self._hub.ask(question)) is None:
             yield

@@ -67,8 +67,9 @@ class TwistController:
         if stale and not self._rates.any():
             return self._reference
         wanted = np.zeros(len(self.joints)) if stale else self._joint_rates(here)
-        change = self._acceleration * step
-        self._rates = self._rates + np.clip(wanted - self._rates, -change, change)
+        change = wanted - self._rates
+        most = float(np.max(np.abs(change) / (self._acceleration * step), initial=1.0))
+        self._rates = self._rates + change / most  # all alike, so that the tool keeps its way
         self._reference = np.clip(self._reference + self._rates * step, self._lower, self._upper)
         return self._reference
 
