@@ -96,7 +96,11 @@ class JointTrajectoryController:
         now = float(np.clip(now, self._times[0], self._times[-1]))
         if self._spline is not None:
             return np.asarray(self._spline(now))
-        return np.array([np.interp(now, self._times, column) for column in self._points.T])
+        after = min(int(np.searchsorted(self._times, now, side="right")), len(self._times) - 1)
+        before = max(after - 1, 0)
+        span = self._times[after] - self._times[before]
+        part = (now - self._times[before]) / span if span else 1.0
+        return np.asarray((1.0 - part) * self._points[before] + part * self._points[after])
 
     def _order(self, names: Sequence[str]) -> list[int]:
         if not len(names):

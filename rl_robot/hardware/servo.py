@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 LAG = 0.03  # s, of the order of what position-streamed arms show
-LONGEST_STEP = 0.0025  # s: far below the lag, so that the integration is stable
+LONGEST_STEP = 0.005  # s: far below the lag, so that the integration is stable
 
 
 class Servo:

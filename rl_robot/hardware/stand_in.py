@@ -20,6 +20,7 @@ from rl_robot.robots.description import CommandInterface, Robot
 from rl_robot.robots.interfaces import (
     FLOAT64_MULTI_ARRAY,
     JOINT_TRAJECTORY,
+    POSITION,
     TWIST_STAMPED,
     VELOCITY,
 )
@@ -60,6 +61,11 @@ class StandIn:
         """
         self._robot = robot
         self._fault = faults.check_fault(fault)
+        if fault == "ignores_timeout" and all(_holds_by_itself(one) for one in robot.interfaces):
+            raise UserError(
+                f"fault 'ignores_timeout': robot {robot.name} is sent positions, and stands at the "
+                "last one whatever its driver does"
+            )
         self._servo = Servo(robot.home_positions, robot.velocity, robot.acceleration, lag=lag)
         self._names = tuple(sorted(robot.joint_names))
         self._columns = [robot.joint_names.index(name) for name in self._shown_names()]
@@ -207,6 +213,11 @@ class _Drive:
 _SMOOTHED = 0.01  # s
 _SILENT_NS = 120_000_000  # commands come every 0.1 s, or as a stream
 _KNOWN_NS = 90_000_000  # until then a trajectory does not brake for want of another
+
+
+def _holds_by_itself(interface: CommandInterface) -> bool:
+    """Whether silence stops it: a stream of positions ends with the one that came last."""
+    return interface.streamed and interface.mode == POSITION
 
 
 def _controller(robot: Robot, interface: CommandInterface, *, endless: bool) -> Controller:

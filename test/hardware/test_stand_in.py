@@ -42,8 +42,9 @@ def test_a_joint_follows_with_the_lag_that_is_stated() -> None:
     arm.advance(NOW + SECOND * 8 // 10)
     one_step = 1.1 * 0.5 * LONGEST_STEP
     assert arm.positions[0] == pytest.approx(HOME[0] + 0.5 * (0.8 - lag), abs=one_step)
-    arm.advance(NOW + 2 * SECOND)
-    assert arm.positions[0] == pytest.approx(HOME[0] + 0.5, abs=1e-6)
+    for number in (1, 2):
+        arm.advance(NOW + number * SECOND)
+    assert arm.positions[0] == pytest.approx(HOME[0] + 0.5, abs=1e-4)
 
 
 def test_what_a_controller_rejects_moves_nothing() -> None:
@@ -60,7 +61,7 @@ def test_a_gap_of_time_is_skipped() -> None:
     assert len(arm.advance(NOW + 3600 * SECOND)) == 1
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     st.lists(st.floats(-3.0, 3.0), min_size=3, max_size=3),
     st.floats(0.0, 1.0),
@@ -69,7 +70,7 @@ def test_drives_keep_their_limits_and_arrive(goal: list[float], lag: float) -> N
     velocity, acceleration = np.array([1.0, 2.0, 0.5]), np.array([5.0, 20.0, 50.0])
     servo = Servo(np.zeros(3), velocity, acceleration, lag=0.02 + 0.1 * lag)
     before = servo.velocities.copy()
-    for _ in range(4000):
+    for _ in range(2000):
         servo.advance(np.array(goal), LONGEST_STEP)
         change = np.abs(servo.velocities - before)
         assert np.all(change <= 1.2 * acceleration * LONGEST_STEP)
@@ -86,6 +87,8 @@ def test_a_lag_that_cannot_be_integrated_is_refused() -> None:
 def test_faults_are_named_and_others_refused() -> None:
     with pytest.raises(UserError, match="expected one of none, wrong_joint_order"):
         StandIn(ARM, NOW, fault="evil")
+    with pytest.raises(UserError, match="stands at the last one"):
+        StandIn(load_robot("iiwa"), NOW, fault="ignores_timeout")
 
 
 def test_wrong_joint_order_swaps_two_values_under_right_names() -> None:
