@@ -24,7 +24,6 @@ from trajectory_msgs.msg import JointTrajectory
 from rl_robot.bags.cdr import numbers_bytes, read_joint_state, trajectory_bytes
 from rl_robot.errors import UserError
 from rl_robot.robots.cartesian import Motion
-from rl_robot.robots.commands import describe_motion
 from rl_robot.robots.description import load_robot
 from rl_robot.ros import topics
 from rl_robot.ros.mailbox import Mailbox
@@ -49,7 +48,6 @@ from rl_robot.tasks import load_task
 # Part of a control period that deciding may take; many times what it does.
 HELD_UP = 0.2
 HOLD = "hold"  # the source of what safety sends of its own accord
-SAY_PERIOD = 1.0  # s between two lines that say what would be sent
 RECOVERY = "recovery"  # the same where it brings the robot back from an unsafe state
 
 # A latched subscription hears a stop that was pressed before this node started, but DDS connects it
@@ -136,7 +134,6 @@ class SafetyNode(GraphNode):
             raise UserError("dry_run is for a real robot, which runs at pace 1.0")
         if given.dry_run:
             self.health["dry_run"] = "true: nothing is sent to the controllers"
-        self._said_at = 0.0
         self._writers = Writers(
             self,
             self._robot,
@@ -566,16 +563,7 @@ class SafetyNode(GraphNode):
             return False
         self._sent_at, self._sent_source = self._now(), source
         self._writers.send(start, sent)
-        if self._dry_run:
-            self._say_motion(start, sent)
         return True
-
-    def _say_motion(self, start: np.ndarray, motion: Motion) -> None:
-        """Say for a person what would have been sent, once a second at most."""
-        if self._now() - self._said_at >= SAY_PERIOD:
-            self._said_at = self._now()
-            said = describe_motion(self._robot, start, motion, self._period)
-            print(f"dry run, not sent: {said}", flush=True)
 
     def _tell_recovery(self, before: Unsafe | None, source: str) -> None:
         """Say that recovery took over; see that what follows it begins where it ended."""

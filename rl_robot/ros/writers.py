@@ -12,7 +12,7 @@ from std_msgs.msg import Float64MultiArray
 from rl_robot.bags.cdr import trajectory_bytes
 from rl_robot.errors import UserError
 from rl_robot.robots.cartesian import Motion
-from rl_robot.robots.commands import GripperGoals, interface_motion
+from rl_robot.robots.commands import GripperGoals, describe_motion, interface_motion
 from rl_robot.robots.description import Robot
 from rl_robot.robots.interfaces import GRIPPER_COMMAND, POSITION, TWIST_STAMPED, CommandInterface
 from rl_robot.robots.streams import Course, Progress, Stream
@@ -22,8 +22,10 @@ from rl_robot.ros.node import GraphNode
 
 Array = npt.NDArray[np.float64]
 Send = Callable[[Any], None]
+SendGoal = Callable[[float], bool]  # whether it went out
 
 DRY_RUN = "dry_run/"  # before the name of a topic that stands for a controller's
+_SAY_PERIOD = 1.0  # s between two lines that say what would be sent
 _PATIENCE = 2.0  # ticks of the quickest stream after which it is held up
 
 
@@ -65,19 +67,23 @@ class Writers:
         self._node, self._robot = node, robot
         self._period, self._factor, self._now = period, factor, now
         self._dry_run = dry_run
+        self._said_at = -np.inf
         self._goals: dict[str, GripperGoals] = {}
+        self._goal_senders: dict[str, SendGoal] = {}
         self._senders: dict[str, Send] = {}
         self._streams: dict[str, Stream] = {}
         self._speaking: set[str] = set()  # the streams that have not said the end of the course
         for interface in robot.interfaces:
             if interface.type == GRIPPER_COMMAND:
                 self._goals[interface.name] = GripperGoals()
-                self._senders[interface.name] = self._goal_sender(interface, moving)
+                self._goal_senders[interface.name] = self._goal_sender(interface, moving)
             else:
                 self._senders[interface.name] = self._publisher(interface).publish
         ticks = self._make_streams()
-        patience = max(patience, _PATIENCE * min(ticks)) if ticks else np.inf
-        self._progress = Progress(patience)
+        # An arm's controller that has all of its motion goes on while this process is held up.
+        arm = [one for one in robot.interfaces if set(one.joints) & set(robot.arm_joints)]
+        waits = bool(ticks) and all(one.streamed for one in arm)
+        self._progress = Progress(max(patience, _PATIENCE * min(ticks)) if waits else np.inf)
         self._error = np.zeros(len(robot.joints))
 
     # --- what is sent it on -----------------------------------------------------------------
@@ -91,7 +97,7 @@ class Writers:
     def _name(self, topic: str) -> str:
         return DRY_RUN + topic.lstrip("/") if self._dry_run else topic
 
-    def _goal_sender(self, interface: CommandInterface, moving: bool) -> Send:
+    def _goal_sender(self, interface: CommandInterface, moving: bool) -> SendGoal:
         """Return what sends a gripper's action a goal; never waits for it."""
         try:
             from control_msgs.action import GripperCommand
@@ -106,20 +112,26 @@ class Writers:
         effort = self._robot.joint(interface.joints[0]).effort
         if self._dry_run:
             told = self._node.create_publisher(Command, self._name(interface.topic), 10)
-            return lambda position: told.publish(Command(position=position, max_effort=effort))
+
+            def tell(position: float) -> bool:
+                told.publish(Command(position=position, max_effort=effort))
+                return True
+
+            return tell
         if not moving:
-            return lambda position: None
+            return lambda position: True
         from rclpy.action import ActionClient
 
         client = ActionClient(self._node, GripperCommand, interface.topic)
 
-        def send(position: float) -> None:
+        def send(position: float) -> bool:
             if not client.server_is_ready():
                 self._node.problem(f"{interface.topic}: no action server: the gripper stays")
-                return
+                return False
             goal = GripperCommand.Goal()
             goal.command.position, goal.command.max_effort = position, effort
             client.send_goal_async(goal)
+            return True
 
         return send
 
@@ -149,6 +161,10 @@ class Writers:
 
     def send(self, start: Array, motion: Motion) -> None:
         """Have the robot follow a motion that begins at ``start`` (n,), from now on."""
+        if self._dry_run and self._now() - self._said_at >= _SAY_PERIOD:
+            self._said_at = self._now()
+            said = describe_motion(self._robot, start, motion, self._period)
+            print(f"dry run, not sent: {said}", flush=True)
         course = Course.of(start, motion)
         self._progress.follow(course, self._now())
         for interface in self._robot.interfaces:
@@ -172,8 +188,8 @@ class Writers:
     def _send_goal(self, interface: CommandInterface, motion: Motion) -> None:
         part = interface_motion(interface, motion, self._period)
         goal = self._goals[interface.name].goal(part.positions[:, 0])
-        if goal is not None:
-            self._senders[interface.name](goal)
+        if goal is not None and not self._goal_senders[interface.name](goal):
+            self._goals[interface.name] = GripperGoals()  # again with the next motion
 
     def _tell(self, interface: CommandInterface) -> None:
         """Say where a course stands, once more when it is at its end, and then no more."""

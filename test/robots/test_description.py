@@ -54,7 +54,8 @@ def test_camera_pose_and_matrix_agree_with_their_parts(arm: Robot) -> None:
 def test_every_available_robot_loads() -> None:
     assert "arm" in available_robots()
     for name in available_robots():
-        assert load_robot(name).name == name
+        # A variant, robot_controllers.yaml, is the same robot: what was learnt on one is for all.
+        assert load_robot(name).name in (name, name.partition("_")[0])
 
 
 def test_a_users_own_robot_loads_from_its_path() -> None:
