@@ -34,7 +34,7 @@ class Listening:
         while not hub.joints and hub.now() - begun < PATIENCE:
             yield
         heard = hub.now()
-        while hub.now() - heard < LISTEN:
+        while hub.joints and hub.now() - heard < LISTEN:
             yield
         publishers = hub.publishers(robot.joint_state_topic)
         self._report(joint_checks.check_joint_states(robot, hub.joints, publishers))
