@@ -6,6 +6,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 LAG = 0.03  # s, of the order of what position-streamed arms show
+# What drives can do, of what a robot's YAML allows: those limits are kept, not reached.
+RESERVE = 4.0
 LONGEST_STEP = 0.005  # s: far below the lag, so that the integration is stable
 
 

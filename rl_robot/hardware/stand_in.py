@@ -14,7 +14,7 @@ from rl_robot.hardware.controllers import (
     JointTrajectoryController,
     Trajectory,
 )
-from rl_robot.hardware.servo import LAG, LONGEST_STEP, Servo
+from rl_robot.hardware.servo import LAG, LONGEST_STEP, RESERVE, Servo
 from rl_robot.hardware.twists import TwistController
 from rl_robot.robots.description import CommandInterface, Robot
 from rl_robot.robots.interfaces import (
@@ -66,7 +66,8 @@ class StandIn:
                 f"fault 'ignores_timeout': robot {robot.name} is sent positions, and stands at the "
                 "last one whatever its driver does"
             )
-        self._servo = Servo(robot.home_positions, robot.velocity, robot.acceleration, lag=lag)
+        able = RESERVE * robot.acceleration
+        self._servo = Servo(robot.home_positions, robot.velocity, able, lag=lag)
         self._names = tuple(sorted(robot.joint_names))
         self._columns = [robot.joint_names.index(name) for name in self._shown_names()]
         rate = robot.joint_state_rate * (0.5 if fault == "slow_rate" else 1.0)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rl_robot.hardware.controllers import Rejected
+from rl_robot.hardware.servo import RESERVE
 from rl_robot.robots.description import Robot
 from rl_robot.robots.kinematics import Kinematics
 
@@ -43,7 +44,7 @@ class TwistController:
         self._lower = np.array([joint.lower for joint in limits])
         self._upper = np.array([joint.upper for joint in limits])
         self._velocity = np.array([joint.velocity for joint in limits])
-        self._acceleration = np.array([joint.acceleration for joint in limits])
+        self._acceleration = RESERVE * np.array([joint.acceleration for joint in limits])
         self._twist = np.zeros(6)
         self._stamp_ns = 0
         self._rates = np.zeros(len(limits))

@@ -232,8 +232,8 @@ EMERGENCY_STOP = Topic(
     "emergency_stop",
     Bool,
     STATE,
-    "anyone",
-    "safety",
+    "stand_in or anyone",
+    "safety, stand_in",
     "true stops and latches; only the services safety/clear and safety/enable go on",
 )
 TRAJECTORY_INTERFACE = Topic(
@@ -274,7 +274,7 @@ EPISODE = Topic(
     "episode",
     DiagnosticArray,
     STATE,
-    "supervisor",
+    "supervisor, doctor",
     "policy, safety, reward, reset, recorder",
     "the phase (resetting, running, ended) and the episode's id, start, split, policy, seed and "
     "outcome; said when the phase changes",
@@ -330,8 +330,8 @@ ROBOT_DESCRIPTION = Topic(
     "robot_description",
     String,
     STATE,
-    "supervisor",
-    "viewers",
+    "supervisor, stand_in or the robot's driver",
+    "doctor, viewers",
     "the robot's URDF",
 )
 TRUE_POSE = Topic(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from rl_robot.hardware.controllers import Rejected
+from rl_robot.hardware.servo import RESERVE
 from rl_robot.hardware.twists import TwistController
 from rl_robot.robots.description import load_robot
 from rl_robot.robots.kinematics import Kinematics
@@ -66,7 +67,7 @@ def test_it_halts_smoothly() -> None:
         after = made.reference(NOW + round(number * STEP * 1e9), here, STEP).copy()
         rates.append((after - here) / STEP)
         here = after
-    assert np.abs(np.diff(rates, axis=0)).max() <= ROBOT.acceleration[0] * STEP * 1.001
+    assert np.abs(np.diff(rates, axis=0)).max() <= RESERVE * ROBOT.acceleration[0] * STEP * 1.001
     assert rates[-1] == pytest.approx(np.zeros(len(HOME)))
 
 
