@@ -13,7 +13,7 @@ from rl_robot.errors import UserError
 from rl_robot.experience.runs import RunFolder
 from rl_robot.faults.plan import NO_FAULTS, load_plan
 from rl_robot.policies import load_policy
-from rl_robot.robots.commands import check_simulated
+from rl_robot.robots.commands import check_messages, check_simulated
 from rl_robot.robots.description import Robot, load_robot
 from rl_robot.ros.pace import parse_pace
 from rl_robot.safety.chain import make_filter, make_recovery, parse_off
@@ -46,6 +46,7 @@ def check_session(values: Mapping[str, str]) -> None:
     task, robot = load_task(values["task"]), load_robot(values["robot"])
     if values["simulator"] in SIMULATORS:
         check_simulated(robot)
+    check_messages(robot)
     load_policy(values["policy"], task, robot)
     make_recovery(robot, make_filter(robot, period=task.period))
     _check_relays(values)

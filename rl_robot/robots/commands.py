@@ -1,5 +1,7 @@
 """What each command interface of a robot gets of a motion, in a graph and in an environment."""
 
+from importlib.util import find_spec
+
 import numpy as np
 import numpy.typing as npt
 
@@ -81,10 +83,27 @@ def describe_motion(
     for interface in robot.interfaces:
         said = []
         for name in interface.joints:
-            now, then = rows[name]
-            said.append(f"{name} {now:.3f} -> {then:.3f} ({(then - now) / period:+.2f}/s)")
+            now, then = (round(float(value), 3) + 0.0 for value in rows[name])  # no -0.000
+            speed = round((rows[name][1] - rows[name][0]) / period, 2) + 0.0
+            said.append(f"{name} {now:.3f} -> {then:.3f} ({speed:+.2f}/s)")
         parts.append(f"{interface.topic}: {', '.join(said)}")
     return "; ".join(parts)
+
+
+def check_messages(robot: Robot) -> None:
+    """Refuse a robot whose messages are not installed.
+
+    Raises:
+        UserError: a gripper's action, without the package that it is of.
+    """
+    for interface in robot.interfaces:
+        if interface.type == GRIPPER_COMMAND and find_spec("control_msgs") is None:
+            raise UserError(
+                f"{robot.source}: interfaces: {interface.name}: GripperCommand needs the package "
+                "control_msgs, which is not installed here: install it (Debian: "
+                "ros-<distribution>-control-msgs), or give a forward position controller "
+                "(std_msgs/msg/Float64MultiArray)"
+            )
 
 
 def check_simulated(robot: Robot) -> None:

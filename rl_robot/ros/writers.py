@@ -10,9 +10,13 @@ from geometry_msgs.msg import TwistStamped
 from std_msgs.msg import Float64MultiArray
 
 from rl_robot.bags.cdr import trajectory_bytes
-from rl_robot.errors import UserError
 from rl_robot.robots.cartesian import Motion
-from rl_robot.robots.commands import GripperGoals, describe_motion, interface_motion
+from rl_robot.robots.commands import (
+    GripperGoals,
+    check_messages,
+    describe_motion,
+    interface_motion,
+)
 from rl_robot.robots.description import Robot
 from rl_robot.robots.interfaces import GRIPPER_COMMAND, POSITION, TWIST_STAMPED, CommandInterface
 from rl_robot.robots.streams import Course, Progress, Stream
@@ -99,16 +103,12 @@ class Writers:
 
     def _goal_sender(self, interface: CommandInterface, moving: bool) -> SendGoal:
         """Return what sends a gripper's action a goal; never waits for it."""
-        try:
-            from control_msgs.action import GripperCommand
-            from control_msgs.msg import GripperCommand as Command
-        except ImportError as error:
-            raise UserError(
-                f"{self._robot.source}: interfaces: {interface.name}: GripperCommand needs the "
-                "package control_msgs, which is not installed here: install it (Debian: "
-                "ros-<distribution>-control-msgs), or give a forward position controller "
-                "(std_msgs/msg/Float64MultiArray)"
-            ) from error
+        if not moving:
+            return lambda position: True
+        check_messages(self._robot)
+        from control_msgs.action import GripperCommand
+        from control_msgs.msg import GripperCommand as Command
+
         effort = self._robot.joint(interface.joints[0]).effort
         if self._dry_run:
             told = self._node.create_publisher(Command, self._name(interface.topic), 10)
@@ -118,8 +118,6 @@ class Writers:
                 return True
 
             return tell
-        if not moving:
-            return lambda position: True
         from rclpy.action import ActionClient
 
         client = ActionClient(self._node, GripperCommand, interface.topic)

@@ -1,5 +1,6 @@
 """Arguments, their refusals, and the graphs as data."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -277,7 +278,17 @@ def test_a_dry_run_is_for_a_real_robot_and_shows_what_safety_says():
 def test_a_robot_that_takes_no_positions_is_not_simulated(robot):
     with pytest.raises(UserError, match=r"simulators take positions, not .*: give a variant"):
         COLLECT.resolve({"robot": robot, "task": "reach"})
+
+
+@pytest.mark.parametrize("robot", ["fr3", "ur5e_servo"])
+def test_such_a_robot_is_deployed(robot):
     DEPLOY.resolve({"robot": robot, **PHYSICAL})
+
+
+@pytest.mark.skipif(find_spec("control_msgs") is not None, reason="control_msgs is installed here")
+def test_a_grippers_action_without_its_messages_is_refused_before_anything_starts():
+    with pytest.raises(UserError, match="gripper: GripperCommand needs the package control_msgs"):
+        DEPLOY.resolve({"robot": "fr3_gripper_action", **PHYSICAL})
 
 
 def faulty(folder, *topics):

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -151,7 +152,7 @@ def goals(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         "control_msgs.msg": {"GripperCommand": Command},
     }.items():
         module = ModuleType(name)
-        module.__dict__.update(members)
+        module.__dict__.update(members, __spec__=ModuleSpec(name, None))
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr("rclpy.action.ActionClient", Client)
     return sent
