@@ -10,6 +10,7 @@ PACKAGE = "rl_robot"
 NODES = (
     "camera",
     "container",
+    "doctor",
     "faults",
     "perception",
     "player",
@@ -19,6 +20,7 @@ NODES = (
     "reward",
     "safety",
     "simulator",
+    "stand_in",
     "supervisor",
     "trainer",
 )

@@ -144,16 +144,20 @@ POLICY = Argument(
     "script",
     "script, weak_script, random, a .safetensors file, or your own as module:Class",
 )
-# What every graph with a robot has.
-ROBOT_ARGUMENTS = (
+RUN_ARGUMENTS = (
     Argument("run", "", "name of the run's folder (default: by time)", check=_check_run),
     Argument("root", "runs", "folder that holds the runs"),
+)
+# What every graph with a robot has.
+ROBOT_ARGUMENTS = (
+    *RUN_ARGUMENTS,
     NAMESPACE_ARGUMENT,
     Argument(
         "simulator",
         MUJOCO,
-        "what stands in for the robot's drivers; gazebo is Gazebo 11, none a real robot",
-        (*SIMULATORS, "none"),
+        "what takes the place of the robot's drivers: gazebo is Gazebo 11, stand_in rehearses a "
+        "physical arm's, none leaves the robot to them",
+        (*SIMULATORS, "stand_in", "none"),
     ),
     Argument(
         "use_sim_time",

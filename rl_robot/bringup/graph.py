@@ -48,6 +48,7 @@ class NodeSpec:
         once: its work is done when it ends with status 0; another one ends the graph.
         shown: its output goes to the terminal, as that of a required node does, not to its log.
         real_time: the wall clock goes on without it, so that it must wait for no other process.
+        asks: it may ask the person at the terminal, if there is one.
     """
 
     executable: str
@@ -59,6 +60,7 @@ class NodeSpec:
     respawn: bool = True
     members: tuple[str, ...] = ()
     real_time: bool = False
+    asks: bool = False
     package: str = OWN_PACKAGE
     arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)

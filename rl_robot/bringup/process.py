@@ -65,6 +65,7 @@ class NodeProcess:
         environment: Mapping[str, str],
         *,
         show_output: bool,
+        asks: bool = False,
     ) -> None:
         self.log = log
         with log.open("ab") as file:
@@ -72,7 +73,7 @@ class NodeProcess:
             self._process = subprocess.Popen(
                 command,
                 env=dict(environment),
-                stdin=subprocess.DEVNULL,
+                stdin=None if asks else subprocess.DEVNULL,
                 stdout=None if show_output else file,
                 stderr=file,
                 # A session of its own keeps the terminal's Ctrl-C away: the runner decides who

@@ -127,6 +127,7 @@ class Runner:
             self._log_folder / f"{place.spec.name}.log",
             {**self._environment, **place.spec.environment},
             show_output=place.spec.required or place.spec.shown,
+            asks=place.spec.asks,
         )
 
     def _stop(self) -> None:

@@ -24,22 +24,24 @@ if TYPE_CHECKING:
     from rl_robot.ros.relays import Relay
 # Paced, these work one after the other within a tick.
 MEMBERS = ("simulator", "perception", "policy", "safety", "reward", "reset")
+# Drivers of a physical arm, or what behaves as they do: nothing of it is simulated time.
+PHYSICAL = ("stand_in", "none")
 
 
 def check_session(values: Mapping[str, str]) -> None:
     """Check what depends on more than one argument."""
     if values["processes"] == "one" and parse_pace(values["pace"]) is not None:
         raise UserError("processes 'one' is for pace:=paced: at real time each node needs its own")
-    if values["simulator"] == "none":
+    if values["simulator"] in PHYSICAL:
         if parse_pace(values["pace"]) != 1.0:
             raise UserError(f"pace '{values['pace']}': a real robot runs at pace:=1.0")
         if parse_off(values["safety_off"]):
             raise UserError(
                 f"safety_off '{values['safety_off']}': a real robot keeps all its constraints"
             )
-    elif values["use_sim_time"] == "true":
+    if values["use_sim_time"] == "true" and values["simulator"] != "none":
         raise UserError("use_sim_time is for simulator:=none: a simulator brings its own clock")
-    elif values["camera"]:
+    if values["camera"] and values["simulator"] != "none":
         raise UserError("camera is for a real robot: give simulator:=none as well, or no camera")
     if values["simulator"] in SIMULATORS:
         check_simulator(values["simulator"])
@@ -105,11 +107,7 @@ def graph_of_session(
     run = str(run_folder(values))
 
     namespace = values["namespace"].strip("/")
-    remappings = {}
-    if namespace:
-        # Simulated time is the robot's own: rclpy would look for it outside the namespace.
-        remappings["/clock"] = f"/{namespace}/clock"
-    remappings |= _drivers_topics(load_robot(values["robot"]))
+    remappings = robot_remappings(values)
     faulty = values["faults"] != NO_FAULTS
     real_time = parse_pace(values["pace"]) is not None
 
@@ -133,11 +131,12 @@ def graph_of_session(
         )
 
     dry_run = values.get("dry_run") == "true"
-    simulated = values["simulator"] != "none"
+    simulated = values["simulator"] not in PHYSICAL
     # Paced, the sensors' stamps are the clock; at the wall clock's pace safety needs one that runs.
     simulated_clock = simulated and real_time
     nodes = [
         *([node("simulator", seed=seed, simulator=values["simulator"])] if simulated else []),
+        *([node("stand_in", seed=seed)] if values["simulator"] == "stand_in" else []),
         *([node("camera", source=values["camera"])] if values["camera"] else []),
         node("perception"),
         # In one process the first to be started is the first to hear of a tick: the supervisor
@@ -171,6 +170,15 @@ def graph_of_session(
     acquainted = make_acquainted(_relayed([*nodes, supervisor], values))
     together = values["processes"] == "one" or (values["processes"] == "auto" and not real_time)
     return _contained(acquainted) if together else acquainted
+
+
+def robot_remappings(values: Mapping[str, str]) -> dict[str, str]:
+    """Return what a robot's topics are called, where that is not their name in our graph."""
+    namespace, remappings = values["namespace"].strip("/"), {}
+    if namespace:
+        # Simulated time is the robot's own: rclpy would look for it outside the namespace.
+        remappings["/clock"] = f"/{namespace}/clock"
+    return remappings | _drivers_topics(load_robot(values["robot"]))
 
 
 def _drivers_topics(robot: Robot) -> dict[str, str]:
