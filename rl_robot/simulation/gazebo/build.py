@@ -68,8 +68,8 @@ def build(prefix: Prefix, folder: Path, say: Say = lambda what: None) -> tuple[P
 # --- what is made from what ----------------------------------------------------------------------
 
 
-def _sources(name: str) -> list[Path]:
-    return sorted((_HERE / name).glob("*.cc"))
+def _sources(name: str, pattern: str = "*.cc") -> list[Path]:
+    return sorted((_HERE / name).glob(pattern))
 
 
 def _digest(files: Iterable[Path], *facts: str) -> str:
@@ -80,7 +80,7 @@ def _digest(files: Iterable[Path], *facts: str) -> str:
 
 
 def _plugin_key(prefix: Prefix) -> str:
-    code = [*sorted((_HERE / "plugin").iterdir()), *_sources("loopback")]
+    code = [*_sources("plugin", "*.cc"), *_sources("plugin", "*.hh"), *_sources("loopback")]
     flags = (*_FLAGS, *_PLUGIN_FLAGS, *_GAZEBO_LIBRARIES)
     return _digest(code, str(prefix.usr), prefix.version or "", *flags)
 

@@ -96,7 +96,8 @@ def install_additions(prefix: Prefix, say: Say = lambda what: None) -> Installat
         UserError: as ``build``.
     """
     plugins, messages = build(prefix, _additions_folder(prefix), say)
-    root = prefix.usr.parent if prefix_in(prefix.usr.parent) == prefix else prefix.usr
+    unpacked = not prefix.is_system and prefix_in(prefix.usr.parent) == prefix
+    root = prefix.usr.parent if unpacked else prefix.usr
     return Installation(root, prefix.version or "", prefix.server, plugins, messages)
 
 

@@ -27,6 +27,7 @@ _HOST = "127.0.0.1"
 _START_TIMEOUT = 60.0
 _CLOSE_TIMEOUT = 2.6
 _TAIL_BYTES = 16_384
+_LINE_LENGTH = 200
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 # The first topic of a world: its master tells everyone who connects.
 _READY = b"/world_stats"
@@ -129,7 +130,6 @@ class GazeboServer:
         self, installation: Installation, world: Path, port: int, options: Sequence[str]
     ) -> None:
         self.port = port
-        self._home = tempfile.mkdtemp(prefix="rl_robot-gazebo-")
         environment = {"USER": "rl_robot", **installation.environment()}
         environment["GAZEBO_MASTER_URI"] = self.uri
         # Two servers of one user would hear each other.
@@ -137,12 +137,12 @@ class GazeboServer:
         orders = {
             "parent": os.getpid(),
             "command": [str(installation.server), "--verbose", *options, str(world)],
-            "home": self._home,
             "new_display": not os.environ.get("DISPLAY"),
             "environment": environment,
         }
         with self.log.open("ab") as log:
             self._log_start = log.tell()
+            self._home = tempfile.mkdtemp(prefix="rl_robot-gazebo-")
             self._process = subprocess.Popen(
                 # Without site: what is installed in this Python is not the guardian's business.
                 [sys.executable, "-I", "-S", str(_GUARDIAN)],
@@ -152,7 +152,7 @@ class GazeboServer:
                 start_new_session=True,
             )
         try:
-            self._order(orders)
+            self._order(orders | {"home": self._home})
             self.pid = self._server_pid()
             self._wait_until_up()
         except BaseException:
@@ -208,9 +208,10 @@ class GazeboServer:
             return _COLOURS.sub("", file.read().decode(errors="replace"))
 
     def _failure(self, what: str) -> UserError:
-        errors = [line for line in self._output().splitlines() if line.strip()]
-        chosen = [line for line in errors if "Err" in line] or errors
-        return UserError(f"{what}: {' / '.join(chosen[-3:])} (log: {self.log})")
+        lines = [line.strip() for line in self._output().splitlines() if line.strip()]
+        chosen = [line for line in lines if "Err" in line] or lines
+        said = " / ".join(line[:_LINE_LENGTH] for line in chosen[-3:]) or "it said nothing"
+        return UserError(f"{what}: {said} (log: {self.log})")
 
 
 def _free_port() -> int:
