@@ -37,6 +37,11 @@ def _launch(options: argparse.Namespace) -> int:
     return run_bare(graph.nodes(values), graph.log_folder(values))
 
 
+def _doctor(options: argparse.Namespace) -> int:
+    options.file = "doctor"
+    return _launch(options)
+
+
 def _report(options: argparse.Namespace) -> int:
     from rl_robot.evaluation.report import write_report
 
@@ -133,6 +138,15 @@ def _parser() -> argparse.ArgumentParser:
     launch.add_argument("arguments", nargs="*", metavar="name:=value", help="its arguments")
     launch.add_argument("-s", "--show-args", action="store_true", help="list the arguments")
     launch.set_defaults(run_command=_launch)
+
+    doctor = commands.add_parser(
+        "doctor", help="check an arm, or a stand-in for one, before it is trusted"
+    )
+    doctor.add_argument(
+        "arguments", nargs="*", metavar="name:=value", help="robot:=ur5e stand_in:=true, say"
+    )
+    doctor.add_argument("-s", "--show-args", action="store_true", help="list the arguments")
+    doctor.set_defaults(run_command=_doctor)
 
     report = commands.add_parser("report", help="write the report of a run")
     report.add_argument("run", metavar="RUN", help="name or folder of the run")

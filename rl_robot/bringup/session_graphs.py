@@ -17,28 +17,34 @@ from rl_robot.robots.commands import check_messages, check_simulated
 from rl_robot.robots.description import Robot, load_robot
 from rl_robot.ros.pace import parse_pace
 from rl_robot.safety.chain import make_filter, make_recovery, parse_off
+from rl_robot.simulation.simulators import SIMULATORS, check_simulator
 from rl_robot.tasks import load_task
 
 if TYPE_CHECKING:
     from rl_robot.ros.relays import Relay
-SIMULATORS = ("mujoco", "gazebo")  # what takes positions and needs no driver
 # Paced, these work one after the other within a tick.
 MEMBERS = ("simulator", "perception", "policy", "safety", "reward", "reset")
+# Drivers of a physical arm, or what behaves as they do: nothing of it is simulated time.
+PHYSICAL = ("stand_in", "none")
 
 
 def check_session(values: Mapping[str, str]) -> None:
     """Check what depends on more than one argument."""
     if values["processes"] == "one" and parse_pace(values["pace"]) is not None:
         raise UserError("processes 'one' is for pace:=paced: at real time each node needs its own")
-    if values["simulator"] == "none":
+    if values["simulator"] in PHYSICAL:
         if parse_pace(values["pace"]) != 1.0:
             raise UserError(f"pace '{values['pace']}': a real robot runs at pace:=1.0")
         if parse_off(values["safety_off"]):
             raise UserError(
                 f"safety_off '{values['safety_off']}': a real robot keeps all its constraints"
             )
-    elif values["camera"]:
+    if values["use_sim_time"] == "true" and values["simulator"] != "none":
+        raise UserError("use_sim_time is for simulator:=none: a simulator brings its own clock")
+    if values["camera"] and values["simulator"] != "none":
         raise UserError("camera is for a real robot: give simulator:=none as well, or no camera")
+    if values["simulator"] in SIMULATORS:
+        check_simulator(values["simulator"])
     if values.get("dry_run") == "true" and values["simulator"] in SIMULATORS:
         raise UserError("dry_run is for a real robot: give simulator:=none as well")
     task, robot = load_task(values["task"]), load_robot(values["robot"])
@@ -101,11 +107,7 @@ def graph_of_session(
     run = str(run_folder(values))
 
     namespace = values["namespace"].strip("/")
-    remappings = {}
-    if namespace:
-        # Simulated time is the robot's own: rclpy would look for it outside the namespace.
-        remappings["/clock"] = f"/{namespace}/clock"
-    remappings |= _drivers_topics(load_robot(values["robot"]))
+    remappings = robot_remappings(values)
     faulty = values["faults"] != NO_FAULTS
     real_time = parse_pace(values["pace"]) is not None
 
@@ -129,11 +131,12 @@ def graph_of_session(
         )
 
     dry_run = values.get("dry_run") == "true"
-    simulated = values["simulator"] != "none"
+    simulated = values["simulator"] not in PHYSICAL
     # Paced, the sensors' stamps are the clock; at the wall clock's pace safety needs one that runs.
     simulated_clock = simulated and real_time
     nodes = [
-        *([node("simulator", seed=seed)] if simulated else []),
+        *([node("simulator", seed=seed, simulator=values["simulator"])] if simulated else []),
+        *([node("stand_in", seed=seed)] if values["simulator"] == "stand_in" else []),
         *([node("camera", source=values["camera"])] if values["camera"] else []),
         node("perception"),
         # In one process the first to be started is the first to hear of a tick: the supervisor
@@ -144,7 +147,7 @@ def graph_of_session(
         node(
             "safety",
             enabled=simulated,
-            use_sim_time=simulated_clock,
+            use_sim_time=simulated_clock or values["use_sim_time"] == "true",
             safety_off=values["safety_off"],
             dry_run=dry_run,
             shown=dry_run,
@@ -167,6 +170,15 @@ def graph_of_session(
     acquainted = make_acquainted(_relayed([*nodes, supervisor], values))
     together = values["processes"] == "one" or (values["processes"] == "auto" and not real_time)
     return _contained(acquainted) if together else acquainted
+
+
+def robot_remappings(values: Mapping[str, str]) -> dict[str, str]:
+    """Return what a robot's topics are called, where that is not their name in our graph."""
+    namespace, remappings = values["namespace"].strip("/"), {}
+    if namespace:
+        # Simulated time is the robot's own: rclpy would look for it outside the namespace.
+        remappings["/clock"] = f"/{namespace}/clock"
+    return remappings | _drivers_topics(load_robot(values["robot"]))
 
 
 def _drivers_topics(robot: Robot) -> dict[str, str]:

@@ -41,6 +41,12 @@ SERVICES = (
         "simulator, when paced",
         "says the present tick (again): starts a paced graph, and brings in nodes that came back",
     ),
+    Service(
+        "stand_in/press_stop",
+        Trigger,
+        "stand_in",
+        "presses the button that is wired to the stand-in, which says `emergency_stop`",
+    ),
 )
 
 _HEAD = """\
@@ -58,8 +64,9 @@ The recorder, left out below where others listen too, takes every topic into the
 {unrecorded}."""
 
 _SOURCES = """\
-The safety node listens for commands on {open_sources} as well. No node here publishes those: they
-are for your own. Recovery and teleop take over for as long as they send; `script` is reserved."""
+The safety node listens for commands on {open_sources} as well. Of the nodes here only the doctor
+publishes one of those, teleop: they are for your own. Recovery and teleop take over for as long as
+they send; `script` is reserved."""
 
 _NUMBERS = """\
 Named numbers (actions, rewards, margins, ages) travel as `sensor_msgs/msg/JointState`: `name[i]`

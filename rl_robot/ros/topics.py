@@ -94,7 +94,7 @@ class Topic:
 
     def said_by(self, nodes: Sequence[str]) -> bool:
         """Whether a node of the session publishes it; not the trainer, who may come and go."""
-        known = {*self.publisher.split(", "), self.publisher.split(" or ")[0]} - {"trainer"}
+        known = {*re.split(", | or ", self.publisher)} - {"trainer"}
         return any(node in known for node in nodes)
 
     def matches(self, name: str) -> bool:
@@ -117,7 +117,7 @@ JOINT_STATES = Topic(
     "joint_states",
     JointState,
     SENSOR,
-    "simulator or the robot's driver",
+    "simulator, stand_in or the robot's driver",
     "policy, safety, reward, reset",
     "measured positions, velocities, efforts at 100 Hz",
 )
@@ -125,7 +125,7 @@ IMAGE_RAW = Topic(
     "<camera>/image_raw",
     Image,
     IMAGE,
-    "simulator, camera",
+    "simulator, stand_in, camera",
     "perception",
     "the camera's picture; stamp = capture",
 )
@@ -133,7 +133,7 @@ CAMERA_INFO = Topic(
     "<camera>/camera_info",
     CameraInfo,
     SENSOR,
-    "simulator, camera",
+    "simulator, stand_in, camera",
     "viewers",
     "the camera's calibration, with each picture",
 )
@@ -232,8 +232,8 @@ EMERGENCY_STOP = Topic(
     "emergency_stop",
     Bool,
     STATE,
-    "anyone",
-    "safety",
+    "stand_in or anyone",
+    "safety, stand_in",
     "true stops and latches; only the services safety/clear and safety/enable go on",
 )
 TRAJECTORY_INTERFACE = Topic(
@@ -274,7 +274,7 @@ EPISODE = Topic(
     "episode",
     DiagnosticArray,
     STATE,
-    "supervisor",
+    "supervisor, doctor",
     "policy, safety, reward, reset, recorder",
     "the phase (resetting, running, ended) and the episode's id, start, split, policy, seed and "
     "outcome; said when the phase changes",
@@ -330,8 +330,8 @@ ROBOT_DESCRIPTION = Topic(
     "robot_description",
     String,
     STATE,
-    "supervisor",
-    "viewers",
+    "supervisor, stand_in or the robot's driver",
+    "doctor, viewers",
     "the robot's URDF",
 )
 TRUE_POSE = Topic(
