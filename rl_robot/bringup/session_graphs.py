@@ -43,13 +43,12 @@ def check_session(values: Mapping[str, str]) -> None:
         raise UserError("use_sim_time is for simulator:=none: a simulator brings its own clock")
     if values["camera"] and values["simulator"] != "none":
         raise UserError("camera is for a real robot: give simulator:=none as well, or no camera")
-    if values["simulator"] in SIMULATORS:
-        check_simulator(values["simulator"])
-    if values.get("dry_run") == "true" and values["simulator"] in SIMULATORS:
-        raise UserError("dry_run is for a real robot: give simulator:=none as well")
     task, robot = load_task(values["task"]), load_robot(values["robot"])
     if values["simulator"] in SIMULATORS:
+        if values.get("dry_run") == "true":
+            raise UserError("dry_run is for a real robot: give simulator:=none as well")
         check_simulated(robot)
+        check_simulator(values["simulator"])
     check_messages(robot)
     load_policy(values["policy"], task, robot)
     make_recovery(robot, make_filter(robot, period=task.period))
