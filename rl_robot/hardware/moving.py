@@ -12,12 +12,14 @@ from rl_robot.hardware.slow_motion import (
     check_standing,
     choose_motion,
     others_moved,
+    still,
 )
 from rl_robot.safety.chain import make_filter
 
 MOVING = ("disabled", "enable", "motion", "stop", "silence", "timeout")
 
 STANDING = 0.5  # s of watching that nothing moves
+ENABLING = 5.0  # s that the safety node may refuse to enable
 SETTLING = 0.2  # s after a motion until it is judged
 RUN_UP = 0.5  # s of motion before it is to be stopped
 TRIES = 3  # of a motion that may have failed because the machine was busy
@@ -98,6 +100,10 @@ class Moving:
         """Enable motion and see that nothing moves by that; return what is against going on."""
         hub, begun = self._hub, self._hub.now()
         reply = yield from self._driving.wait_for(hub.enable(True))
+        # A safety node that has just started may not know yet where the robot is.
+        while not reply.success and hub.now() - begun < ENABLING:
+            yield from self._driving.wait(SETTLING)
+            reply = yield from self._driving.wait_for(hub.enable(True))
         if not reply.success:
             wrong = f"safety/enable refuses: {reply.text or 'no answer'}"
             self._report(failed("enable", wrong, "see the log of the safety node"))
@@ -127,6 +133,7 @@ class Moving:
         check = f"motion {self._robot.joint_names[joint]}"
         finding = skipped(check, "not tried")
         for _ in range(TRIES):
+            yield from self._driving.wait_still(still(self._robot))
             motion = choose_motion(self._robot, self._filter, self._driving.told(), joint)
             if motion is None:
                 return skipped(check, "the safety filter lets it move neither way from here")
