@@ -52,6 +52,8 @@ def data_files() -> list[tuple[str, list[str]]]:
 
 # LeRobotDataset: tables and videos.
 EXCHANGE = ["av", "pyarrow"]
+# Gazebo's messages: compiled once, and read.
+GAZEBO = ["grpcio-tools", "protobuf"]
 
 setup(
     name=PACKAGE,
@@ -62,7 +64,8 @@ setup(
     maintainer_email="maintainers@rl-robot.example",
     license="Apache-2.0",
     packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
-    package_data={PACKAGE: ["py.typed"]},
+    # The C++ is compiled for the Gazebo that is found.
+    package_data={PACKAGE: ["py.typed", "simulation/gazebo/*/*.cc", "simulation/gazebo/*/*.hh"]},
     data_files=data_files(),
     python_requires=">=3.10",
     zip_safe=False,
@@ -97,6 +100,8 @@ setup(
         ],
         "dev": [
             *EXCHANGE,
+            *GAZEBO,
+            "catkin-pkg",
             "hypothesis",
             "mcap-ros2-support",
             "mypy",
@@ -107,6 +112,7 @@ setup(
             "types-PyYAML",
         ],
         "exchange": EXCHANGE,
+        "gazebo": GAZEBO,
     },
     entry_points={
         "console_scripts": [

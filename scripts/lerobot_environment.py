@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from setup_environment import (
-    ROOT,
-    VENV,
-    SetupError,
-    install_commands,
-    torch_backend,
-)
+import setup_environment as base
+from setup_environment import ROOT, VENV, succeeds, torch_backend
+
+TITLE = "lerobot set-up"
+LOCK = ROOT / ".setup-lerobot-lock"
+run = partial(base.run, title=TITLE)
 
 TARGET = ROOT / ".venv-lerobot"
 PYTHON = TARGET / "bin" / "python"
@@ -30,25 +27,6 @@ REQUIREMENTS = ROOT / "test" / "lerobot" / "requirements.txt"
 # The CPU builds: what is tested is reading, and CUDA's packages are several GB.
 TORCH = ("torch==2.13.0", "torchvision==0.28.0")
 DECODER = [str(PYTHON), "-c", "import torchcodec.decoders"]
-
-
-def works(command: Sequence[str]) -> bool:
-    """Tell whether a command is there and succeeds."""
-    try:
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
-    except OSError:
-        return False
-
-
-def run(command: Sequence[str], what: str) -> None:
-    """Run a command whose output matters only when it fails."""
-    print(f"lerobot set-up: {what}", flush=True)
-    done = subprocess.run(
-        command, cwd=ROOT, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    if done.returncode:
-        sys.stderr.write(done.stdout)
-        raise SetupError(f"{what}: failed, see above")
 
 
 def install_torch() -> None:
@@ -67,14 +45,9 @@ def install_torch() -> None:
 
 def install_ffmpeg() -> None:
     """Install the libraries by which lerobot decodes videos, where they are missing."""
-    if works(DECODER):
+    if succeeds(DECODER):
         return
-    free_sudo = works(["sudo", "-n", "true"])
-    commands = install_commands(["ffmpeg"], is_root=os.geteuid() == 0, free_sudo=free_sudo)
-    if commands is None:
-        raise SetupError("lerobot decodes videos by FFmpeg: sudo apt-get install ffmpeg")
-    for command in commands:
-        run(command, "Debian packages: ffmpeg")
+    base.install_packages(["ffmpeg"], title=TITLE)
     run(DECODER, "does torchcodec load?")
 
 
@@ -102,15 +75,5 @@ def set_up() -> None:
     STAMP.write_text(wanted)
 
 
-def main() -> int:
-    """Set up; return the exit status."""
-    try:
-        set_up()
-    except SetupError as error:
-        print(f"lerobot set-up: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(base.run_alone(set_up, LOCK, title=TITLE))

@@ -118,14 +118,16 @@ def fingerprint(contents: Mapping[str, bytes], facts: Mapping[str, str | None]) 
 # --- this machine --------------------------------------------------------------------------------
 
 
-def _succeeds(command: Sequence[str]) -> bool:
+def succeeds(command: Sequence[str]) -> bool:
+    """Tell whether a command is there and succeeds."""
     try:
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
     except OSError:
         return False
 
 
-def _output(command: Sequence[str]) -> str:
+def output(command: Sequence[str]) -> str:
+    """Return what a command prints, nothing if it is not there."""
     try:
         return subprocess.run(command, capture_output=True, check=False, text=True).stdout.strip()
     except OSError:
@@ -137,12 +139,13 @@ def _pythons() -> Iterable[tuple[str, tuple[int, int]]]:
     yield os.path.realpath(sys.executable), (sys.version_info[0], sys.version_info[1])
     for minor in range(NEWEST_PYTHON[1], OLDEST_PYTHON[1] - 1, -1):
         path = shutil.which(f"python3.{minor}")
-        if path and _succeeds([path, "-c", ""]):
+        if path and succeeds([path, "-c", ""]):
             yield path, (3, minor)
 
 
-def _installed_in_debian(package: str) -> bool:
-    status = _output(["dpkg-query", "-W", "-f=${db:Status-Status}", package])
+def installed_in_debian(package: str) -> bool:
+    """Tell whether a Debian package of this name is installed."""
+    status = output(["dpkg-query", "-W", "-f=${db:Status-Status}", package])
     return status.startswith("installed")
 
 
@@ -150,12 +153,16 @@ def _ros_distribution(python: str) -> str | None:
     """Return the ROS distribution that ``python`` can use without our wheels, if any."""
     if os.environ.get("ROS_DISTRO"):
         return os.environ["ROS_DISTRO"]
-    return "unknown" if _succeeds([python, "-c", "import rclpy"]) else None
+    return "unknown" if succeeds([python, "-c", "import rclpy"]) else None
 
 
-def _run(command: Sequence[str], what: str) -> None:
-    """Run a command whose output matters only when it fails."""
-    print(f"set-up: {what}", flush=True)
+def run(command: Sequence[str], what: str, *, title: str = "set-up") -> None:
+    """Run a command whose output matters only when it fails.
+
+    Raises:
+        SetupError: it fails, or is not there.
+    """
+    print(f"{title}: {what}", flush=True)
     try:
         done = subprocess.run(
             command,
@@ -174,10 +181,30 @@ def _run(command: Sequence[str], what: str) -> None:
 
 def _pip(*arguments: str, what: str) -> None:
     pip = [str(VENV_PYTHON), "-m", "pip", "--disable-pip-version-check", "install"]
-    _run([*pip, "--quiet", "--constraint", "constraints.txt", *arguments], what)
+    run([*pip, "--quiet", "--constraint", "constraints.txt", *arguments], what)
 
 
 # --- the steps -----------------------------------------------------------------------------------
+
+
+def install_packages(packages: Sequence[str], *, title: str = "set-up") -> None:
+    """Install Debian packages.
+
+    Raises:
+        SetupError: this user may not, which names them, or it failed.
+    """
+    commands = install_commands(
+        packages,
+        is_root=os.geteuid() == 0,
+        free_sudo=succeeds(["sudo", "-n", "true"]),
+    )
+    if commands is None:
+        raise SetupError(
+            "Debian packages are missing, and installing them needs your password: "
+            f"sudo apt-get install {' '.join(packages)}"
+        )
+    for command in commands:
+        run(command, f"Debian packages: {' '.join(packages)}", title=title)
 
 
 def install_debian_packages(python: str) -> None:
@@ -188,30 +215,19 @@ def install_debian_packages(python: str) -> None:
             "OpenCV needs libGL and GLib"
         )
         return
-    ensurepip = _succeeds([python, "-c", "import ensurepip, venv"])
-    missing = missing_packages(_installed_in_debian, ensurepip=ensurepip)
+    ensurepip = succeeds([python, "-c", "import ensurepip, venv"])
+    missing = missing_packages(installed_in_debian, ensurepip=ensurepip)
     if not missing:
         return
-    commands = install_commands(
-        missing,
-        is_root=os.geteuid() == 0,
-        free_sudo=_succeeds(["sudo", "-n", "true"]),
-    )
-    if commands is None:
-        raise SetupError(
-            "Debian packages are missing, and installing them needs your password: "
-            f"sudo apt-get install {' '.join(missing)}"
-        )
-    for command in commands:
-        _run(command, f"Debian packages: {' '.join(missing)}")
+    install_packages(missing)
 
 
 def make_venv(python: str, *, ros: str | None) -> None:
     """Make `.venv` unless a working one is there; it sees the system's packages beside ROS."""
-    if _succeeds([str(VENV_PYTHON), "-c", "import pip"]):
+    if succeeds([str(VENV_PYTHON), "-c", "import pip"]):
         return
     options = ["--system-site-packages"] if ros else []
-    _run([python, "-m", "venv", "--clear", *options, str(VENV)], f"{VENV.name} from {python}")
+    run([python, "-m", "venv", "--clear", *options, str(VENV)], f"{VENV.name} from {python}")
 
 
 def install_torch(*, has_gpu: bool) -> None:
@@ -225,7 +241,7 @@ def install_torch(*, has_gpu: bool) -> None:
         return
     # uv knows where PyTorch keeps its builds for each kind of machine.
     uv = [str(VENV / "bin" / "uv"), "pip", "install", "--quiet", "--python", str(VENV_PYTHON)]
-    _run(
+    run(
         [*uv, "--constraint", "constraints.txt", f"--torch-backend={backend}", TORCH],
         f"torch: {TORCH}, build {backend}",
     )
@@ -256,7 +272,7 @@ def set_up() -> None:
     """
     python = choose_python(_pythons())
     ros = _ros_distribution(python)
-    has_gpu = bool(_output(["nvidia-smi", "-L"]))
+    has_gpu = bool(output(["nvidia-smi", "-L"]))
     wanted = fingerprint(
         {name: (ROOT / name).read_bytes() for name in INPUTS},
         {"python": python, "ros": ros, "gpu": "yes" if has_gpu else "no", "root": str(ROOT)},
@@ -275,21 +291,20 @@ def set_up() -> None:
     print(f"set-up: done in {time.monotonic() - started:.0f} s, in {VENV.name}")
 
 
-def main() -> int:
-    """Set up under a lock; return the exit status."""
-    with LOCK.open("w") as lock:
+def run_alone(steps: Callable[[], int | None], lock: Path, *, title: str = "set-up") -> int:
+    """Run a set-up under a lock; return the exit status, which is its own if it has one."""
+    with lock.open("w") as file:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("set-up: waiting for the one already running", flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            print(f"{title}: waiting for the one already running", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
         try:
-            set_up()
+            return steps() or 0
         except SetupError as error:
-            print(f"set-up: {error}", file=sys.stderr)
+            print(f"{title}: {error}", file=sys.stderr)
             return 2
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_alone(set_up, LOCK))

@@ -15,6 +15,7 @@ from rl_robot.faults.plan import FOLDER, NO_FAULTS, load_plan
 from rl_robot.robots.description import load_robot
 from rl_robot.ros.pace import parse_pace
 from rl_robot.safety.chain import parse_off
+from rl_robot.simulation.simulators import MUJOCO, SIMULATORS
 from rl_robot.tasks import SPLITS, load_task
 
 _NAMESPACE = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*")
@@ -153,9 +154,16 @@ ROBOT_ARGUMENTS = (
     NAMESPACE_ARGUMENT,
     Argument(
         "simulator",
-        "mujoco",
-        "what takes the place of the robot's drivers; stand_in rehearses a physical arm's",
-        ("mujoco", "stand_in", "none"),
+        MUJOCO,
+        "what takes the place of the robot's drivers: gazebo is Gazebo 11, stand_in rehearses a "
+        "physical arm's, none leaves the robot to them",
+        (*SIMULATORS, "stand_in", "none"),
+    ),
+    Argument(
+        "use_sim_time",
+        "false",
+        "with simulator:=none: time is what the topic clock says, as Gazebo's drivers publish it",
+        choices=BOOLEANS,
     ),
     Argument("camera", "", "a real robot's camera: device number, video file or stream address"),
     Argument(

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from rl_robot.errors import UserError
 
+OWN_PACKAGE = "rl_robot"
+PROGRAM = ""  # the package of what is no ROS executable but a program on PATH
 BAD_INPUT = 2  # a node's exit status for a UserError: starting it again would not help
 
 Value = bool | int | float | str
@@ -33,11 +35,17 @@ class NodeSpec:
     """One process of a graph.
 
     Attributes:
-        executable: module in ``rl_robot.nodes`` and name under ``lib/rl_robot``.
+        executable: module in ``rl_robot.nodes`` and name under ``lib/rl_robot``; of another
+            package, name under its ``lib`` folder.
         members: for the executable ``container``, the nodes that share its process; its parameters
             are theirs, and they keep their own names.
         required: the graph ends when this node ends, with its exit code.
         respawn: started again when it dies (a required node never is).
+        package: whose executable it is; ``PROGRAM`` for a program on PATH, which is given its
+            arguments only.
+        arguments: of the command line, before what ROS adds.
+        environment: variables that it has beside those of all.
+        once: its work is done when it ends with status 0; another one ends the graph.
         shown: its output goes to the terminal, as that of a required node does, not to its log.
         real_time: the wall clock goes on without it, so that it must wait for no other process.
         asks: it may ask the person at the terminal, if there is one.
@@ -53,6 +61,10 @@ class NodeSpec:
     members: tuple[str, ...] = ()
     real_time: bool = False
     asks: bool = False
+    package: str = OWN_PACKAGE
+    arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    once: bool = False
     shown: bool = False
 
 

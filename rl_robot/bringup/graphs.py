@@ -1,13 +1,14 @@
-"""The graphs: train, collect, deploy, replay, doctor."""
+"""The graphs: train, collect, deploy, replay, gazebo, doctor."""
 
 from rl_robot.bringup.doctor_graph import DOCTOR
+from rl_robot.bringup.gazebo_graph import GAZEBO
 from rl_robot.bringup.graph import Graph
 from rl_robot.bringup.replay_graph import REPLAY
 from rl_robot.bringup.session_graphs import COLLECT, DEPLOY
 from rl_robot.bringup.training_graph import TRAIN
 from rl_robot.errors import UserError
 
-GRAPHS = {graph.name: graph for graph in (TRAIN, COLLECT, DEPLOY, REPLAY, DOCTOR)}
+GRAPHS = {graph.name: graph for graph in (TRAIN, COLLECT, DEPLOY, REPLAY, GAZEBO, DOCTOR)}
 
 
 def find_graph(file_name: str) -> Graph:

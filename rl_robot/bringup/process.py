@@ -10,7 +10,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from rl_robot.bringup.graph import NodeSpec
+from rl_robot.bringup.graph import OWN_PACKAGE, PROGRAM, NodeSpec
+from rl_robot.bringup.packages import package_executable
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -18,10 +19,19 @@ _TAIL_BYTES = 16_384
 
 
 def node_command(spec: NodeSpec) -> list[str]:
-    """Return the command that runs a node of this package with this Python."""
-    command = [sys.executable, "-m", f"rl_robot.nodes.{spec.executable}", *spec.members]
-    command += ["--ros-args"]
-    if not spec.members:
+    """Return the command that runs a node: of this package with this Python.
+
+    Raises:
+        UserError: another package's executable is not installed.
+    """
+    if spec.package == PROGRAM:
+        return [spec.executable, *spec.arguments]
+    if spec.package == OWN_PACKAGE:
+        command = [sys.executable, "-m", f"rl_robot.nodes.{spec.executable}"]
+    else:
+        command = [str(package_executable(spec.package, spec.executable))]
+    command += [*spec.members, *spec.arguments, "--ros-args"]
+    if spec.package == OWN_PACKAGE and not spec.members:
         command += ["-r", f"__node:={spec.name}"]
     if spec.namespace:
         command += ["-r", f"__ns:=/{spec.namespace}"]

@@ -24,6 +24,7 @@ _FIRST_BACKOFF = 0.25  # s, doubled with each death in the window
 _DEATHS = 5  # deaths of one node ...
 _WINDOW = 30.0  # ... within this many seconds end the graph
 _LINES_SHOWN = 12
+_LINES_SEARCHED = 200
 
 
 @dataclass
@@ -99,13 +100,13 @@ class Runner:
                 self._start(place)
             return None
         code = place.process.poll()
-        if code is None:
+        if code is None or (place.spec.once and code == 0):
             return None
         if place.spec.required:
             if code:
                 self._report(place, code, "")
             return code
-        if code == BAD_INPUT or not place.spec.respawn:
+        if code == BAD_INPUT or place.spec.once or not place.spec.respawn:
             self._report(place, code, "")
             return code
         place.deaths.append(now)
@@ -124,7 +125,7 @@ class Runner:
         place.process = NodeProcess(
             self._command(place.spec),
             self._log_folder / f"{place.spec.name}.log",
-            self._environment,
+            {**self._environment, **place.spec.environment},
             show_output=place.spec.required or place.spec.shown,
             asks=place.spec.asks,
         )
@@ -158,7 +159,10 @@ class Runner:
     def _report(self, place: _Place, code: int, consequence: str) -> None:
         """Say on standard error how a node ended, with the reason it gave."""
         assert place.process is not None
-        lines = [line for line in place.process.last_lines(_LINES_SHOWN) if line.strip()]
+        written = place.process.last_lines(_LINES_SEARCHED)
+        # Libraries may have the last word, on what they find undone at the interpreter's end.
+        reasons = [line for line in written if line.startswith("error: ")][-1:]
+        lines = reasons or [line for line in written[-_LINES_SHOWN:] if line.strip()]
         if code == BAD_INPUT and lines:
             say(lines[-1])
             return

@@ -17,11 +17,11 @@ from rl_robot.robots.commands import check_messages, check_simulated
 from rl_robot.robots.description import Robot, load_robot
 from rl_robot.ros.pace import parse_pace
 from rl_robot.safety.chain import make_filter, make_recovery, parse_off
+from rl_robot.simulation.simulators import SIMULATORS, check_simulator
 from rl_robot.tasks import load_task
 
 if TYPE_CHECKING:
     from rl_robot.ros.relays import Relay
-SIMULATORS = ("mujoco", "gazebo")  # what takes positions and needs no driver
 # Paced, these work one after the other within a tick.
 MEMBERS = ("simulator", "perception", "policy", "safety", "reward", "reset")
 # Drivers of a physical arm, or what behaves as they do: nothing of it is simulated time.
@@ -39,13 +39,16 @@ def check_session(values: Mapping[str, str]) -> None:
             raise UserError(
                 f"safety_off '{values['safety_off']}': a real robot keeps all its constraints"
             )
+    if values["use_sim_time"] == "true" and values["simulator"] != "none":
+        raise UserError("use_sim_time is for simulator:=none: a simulator brings its own clock")
     if values["camera"] and values["simulator"] != "none":
         raise UserError("camera is for a real robot: give simulator:=none as well, or no camera")
-    if values.get("dry_run") == "true" and values["simulator"] in SIMULATORS:
-        raise UserError("dry_run is for a real robot: give simulator:=none as well")
     task, robot = load_task(values["task"]), load_robot(values["robot"])
     if values["simulator"] in SIMULATORS:
+        if values.get("dry_run") == "true":
+            raise UserError("dry_run is for a real robot: give simulator:=none as well")
         check_simulated(robot)
+        check_simulator(values["simulator"])
     check_messages(robot)
     load_policy(values["policy"], task, robot)
     make_recovery(robot, make_filter(robot, period=task.period))
@@ -131,7 +134,7 @@ def graph_of_session(
     # Paced, the sensors' stamps are the clock; at the wall clock's pace safety needs one that runs.
     simulated_clock = simulated and real_time
     nodes = [
-        *([node("simulator", seed=seed)] if simulated else []),
+        *([node("simulator", seed=seed, simulator=values["simulator"])] if simulated else []),
         *([node("stand_in", seed=seed)] if values["simulator"] == "stand_in" else []),
         *([node("camera", source=values["camera"])] if values["camera"] else []),
         node("perception"),
@@ -143,7 +146,7 @@ def graph_of_session(
         node(
             "safety",
             enabled=simulated,
-            use_sim_time=simulated_clock,
+            use_sim_time=simulated_clock or values["use_sim_time"] == "true",
             safety_off=values["safety_off"],
             dry_run=dry_run,
             shown=dry_run,

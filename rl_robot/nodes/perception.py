@@ -5,7 +5,7 @@ silent is reported. While an object is hidden its last pose is said again with i
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,12 +49,15 @@ class PerceptionNode(GraphNode):
         task = load_task(given.task)
         if not robot.cameras:
             raise UserError(f"robot '{robot.name}' has no camera: list one in its YAML")
+        factor = parse_pace(given.pace)
         self._camera = robot.cameras[0]
+        if factor is None:  # paced, a camera gives one picture for each control period
+            self._camera = replace(self._camera, rate=1.0 / task.period)
         self._base_frame = robot.base_frame
         # Half a picture's time of slack, so that jitter does not skip a control period.
         self._between_ticks_ns = round((task.period - 0.5 / self._camera.rate) * 1e9)
         self._last_tick_ns = 0
-        self._max_silence = _max_silence(self._camera.rate, parse_pace(given.pace))
+        self._max_silence = _max_silence(self._camera.rate, factor)
         self._pictures = 0
         self._picture_at = time.monotonic()
         self._check = ImageCheck(self._camera)

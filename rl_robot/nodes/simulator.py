@@ -1,13 +1,15 @@
-"""simulator: MuJoCo behind the topics of a real arm's drivers.
+"""simulator: MuJoCo or Gazebo behind the topics of a real arm's drivers.
 
 Paced, it advances one control period when the safety node's command for the tick has come on every
 command interface; else it follows the wall clock at the factor asked for.
 """
 
+import math
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
 from rl_robot.bags.cdr import image_bytes, joint_state_bytes, pose_bytes, read_trajectory
-from rl_robot.errors import UserError
+from rl_robot.errors import LostProgramError, UserError
 from rl_robot.robots.commands import ARRAY, check_simulated
 from rl_robot.robots.description import CommandInterface, load_robot
 from rl_robot.ros import topics
@@ -31,7 +33,8 @@ from rl_robot.ros.messages import (
 from rl_robot.ros.node import GraphNode, run
 from rl_robot.ros.pace import parse_pace
 from rl_robot.ros.parameters import read_parameters
-from rl_robot.simulation.simulator import JointSample, Simulator
+from rl_robot.simulation.drivers import JointSample
+from rl_robot.simulation.simulators import MUJOCO, make_simulation
 from rl_robot.simulation.world import load_scene
 from rl_robot.tasks import load_task
 
@@ -42,12 +45,29 @@ class Parameters:
 
     robot: str = "arm"
     task: str = "grasp"
+    simulator: str = MUJOCO  # or gazebo
     pace: str = "1.0"
     seed: int = 0
     watchdog: float = 20.0  # s of wall time after which a paced tick goes on without a command
 
 
+_ALIVE_PERIOD = 0.25  # s from one look at the simulator to the next
 Setpoints = tuple[list[float], np.ndarray]  # times (H,) s and positions (H, k)
+
+
+def _ends_with_its_program(
+    callback: Callable[["SimulatorNode"], None],
+) -> Callable[["SimulatorNode"], None]:
+    """End the process when the simulating program has ended: started again, it starts a new one."""
+
+    @wraps(callback)
+    def guarded(node: "SimulatorNode") -> None:
+        try:
+            callback(node)
+        except LostProgramError as error:
+            node.fail(error)
+
+    return guarded
 
 
 class SimulatorNode(GraphNode):
@@ -62,7 +82,19 @@ class SimulatorNode(GraphNode):
         self._period = task.period
         self._watchdog = given.watchdog
         scene = load_scene(task.scene)
-        self._simulator = Simulator(self._robot, scene, seed=given.seed)
+        self._factor = parse_pace(given.pace)
+        rate = self._robot.joint_state_rate
+        self._ticks_per_image = {
+            camera.name: max(1, round(rate / camera.rate)) for camera in self._robot.cameras
+        }
+        ticks = math.gcd(*self._ticks_per_image.values()) or 1
+        self._simulator = make_simulation(
+            given.simulator,
+            self._robot,
+            scene,
+            seed=given.seed,
+            picture_period=self._period if self._factor is None else ticks / rate,
+        )
         self._objects = tuple(task.objects)
         self._pending: dict[str, deque[Setpoints]] = {}
         self._samples: list[JointSample] = []
@@ -95,7 +127,7 @@ class SimulatorNode(GraphNode):
         self._declare_places()
         # Stamp 0 means "start now" on controller topics and "no time yet" for a ROS clock.
         self._samples = self._simulator.advance(self._period)
-        self._factor = parse_pace(given.pace)
+        self.every(_ALIVE_PERIOD, self._check_alive)
         if self._factor is None:
             self.create_service(Trigger, "simulator/publish", self._publish_again)
             self.every(0.5, self._watch_handshake)
@@ -119,9 +151,13 @@ class SimulatorNode(GraphNode):
                 try:
                     x, y, yaw = (float(value) for value in change.value)
                     self._simulator.place(change.name.removeprefix("place."), x, y, yaw)
-                except (TypeError, ValueError, UserError) as error:
+                except (TypeError, ValueError, UserError, LostProgramError) as error:
                     return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
+
+    @_ends_with_its_program
+    def _check_alive(self) -> None:
+        self._simulator.check_alive()
 
     # --- commands --------------------------------------------------------------------------
 
@@ -148,10 +184,12 @@ class SimulatorNode(GraphNode):
 
     # --- paced: one control period per handshake -------------------------------------------
 
+    @_ends_with_its_program
     def _step(self) -> None:
         self._samples = self._simulator.advance(self._period)
         self._publish_tick()
 
+    @_ends_with_its_program
     def _publish_tick(self) -> None:
         """Publish all that was sensed up to the present tick, and wait for its command."""
         self._waiting_since = time.monotonic()
@@ -192,12 +230,10 @@ class SimulatorNode(GraphNode):
         self._started = time.monotonic()
         self._started_ns = self._simulator.time_ns
         rate = self._robot.joint_state_rate
-        self._ticks_per_image = {
-            camera.name: max(1, round(rate / camera.rate)) for camera in self._robot.cameras
-        }
-        self._tick = 0
+        self._tick = round(self._simulator.time_ns * 1e-9 * rate)
         self.every(1.0 / (rate * factor), self._follow_wall_clock)
 
+    @_ends_with_its_program
     def _follow_wall_clock(self) -> None:
         assert self._factor is not None
         elapsed = (time.monotonic() - self._started) * self._factor
@@ -251,7 +287,7 @@ class SimulatorNode(GraphNode):
             self._say(publisher, pose_bytes(stamp, self._robot.base_frame, position, quaternion))
 
     def close(self) -> None:
-        """Free the renderer."""
+        """End the simulator."""
         self._simulator.close()
 
 

@@ -6,11 +6,10 @@ from xml.etree import ElementTree
 import mujoco
 
 from rl_robot.errors import UserError
+from rl_robot.robots.bodies import SMALLEST_INERTIA, SMALLEST_MASS
 from rl_robot.robots.description import Robot
 
 _MESH_TYPES = (".stl", ".obj", ".msh")
-_SMALLEST_MASS = 1e-4  # kg, for links whose URDF gives none
-_SMALLEST_INERTIA = 1e-7  # kg m^2
 
 
 def robot_spec(robot: Robot) -> mujoco.MjSpec:
@@ -29,8 +28,8 @@ def robot_spec(robot: Robot) -> mujoco.MjSpec:
     compiler.set("fusestatic", "false")
     compiler.set("discardvisual", "false")
     compiler.set("strippath", "false")
-    compiler.set("boundmass", str(_SMALLEST_MASS))
-    compiler.set("boundinertia", str(_SMALLEST_INERTIA))
+    compiler.set("boundmass", str(SMALLEST_MASS))
+    compiler.set("boundinertia", str(SMALLEST_INERTIA))
     try:
         return mujoco.MjSpec.from_string(ElementTree.tostring(root, encoding="unicode"))
     except ValueError as error:

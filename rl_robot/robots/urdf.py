@@ -14,7 +14,11 @@ MOVING_TYPES = ("revolute", "continuous", "prismatic")
 
 @dataclass(frozen=True)
 class UrdfJoint:
-    """One ``<joint>``: limits in SI units, ``transform`` (4, 4) from child to parent at zero."""
+    """One ``<joint>``: limits in SI units, ``transform`` (4, 4) from child to parent at zero.
+
+    ``axis`` (3,) is a unit vector in the child's frame. A joint that mimics another stands at
+    ``multiplier`` times the other's position plus ``offset``.
+    """
 
     name: str
     type: str
@@ -26,6 +30,11 @@ class UrdfJoint:
     velocity: float
     effort: float
     mimics: str | None
+    multiplier: float
+    offset: float
+    axis: NDArray[np.float64]
+    damping: float
+    friction: float
 
 
 @dataclass(frozen=True)
@@ -118,18 +127,23 @@ def _joint(element: ElementTree.Element, source: str) -> UrdfJoint:
     if type_ in MOVING_TYPES and limit is None:
         raise UserError(f"{where}: a {type_} joint needs a <limit>")
     continuous = type_ == "continuous"
-    mimic = element.find("mimic")
+    mimic, dynamics = element.find("mimic"), element.find("dynamics")
     return UrdfJoint(
         name=name,
         type=type_,
         parent=_attribute(_child(element, "parent", where), "link", where),
         child=_attribute(_child(element, "child", where), "link", where),
-        transform=_transform(element.find("origin"), where),
+        transform=parse_origin(element, where),
         lower=-np.inf if continuous else _number(limit, "lower", where),
         upper=np.inf if continuous else _number(limit, "upper", where),
         velocity=_number(limit, "velocity", where),
         effort=_number(limit, "effort", where),
         mimics=None if mimic is None else _attribute(mimic, "joint", where),
+        multiplier=_number(mimic, "multiplier", where, 1.0),
+        offset=_number(mimic, "offset", where),
+        axis=_axis(element.find("axis"), where),
+        damping=_number(dynamics, "damping", where),
+        friction=_number(dynamics, "friction", where),
     )
 
 
@@ -147,8 +161,12 @@ def _attribute(element: ElementTree.Element, name: str, where: str) -> str:
     return value
 
 
-def _number(element: ElementTree.Element | None, name: str, where: str) -> float:
-    text = "0" if element is None else element.get(name, "0")
+def _number(
+    element: ElementTree.Element | None, name: str, where: str, default: float = 0.0
+) -> float:
+    text = None if element is None else element.get(name)
+    if text is None:
+        return default
     try:
         value = float(text)
     except ValueError:
@@ -158,20 +176,41 @@ def _number(element: ElementTree.Element | None, name: str, where: str) -> float
     return value
 
 
-def _transform(origin: ElementTree.Element | None, where: str) -> NDArray[np.float64]:
+def _axis(element: ElementTree.Element | None, where: str) -> NDArray[np.float64]:
+    text = "1 0 0" if element is None else element.get("xyz", "1 0 0")
+    axis = parse_numbers(text, 3, f"{where}: axis")
+    length = float(np.linalg.norm(axis))
+    if length == 0.0:
+        raise UserError(f"{where}: axis {text!r} has no direction")
+    return axis / length
+
+
+def parse_origin(element: ElementTree.Element, where: str) -> NDArray[np.float64]:
+    """Return the transform (4, 4) that the ``<origin>`` in an element says, identity without one.
+
+    Raises:
+        UserError: not three finite numbers each.
+    """
     transform = np.eye(4)
+    origin = element.find("origin")
     if origin is not None:
-        transform[:3, 3] = _vector(origin.get("xyz", "0 0 0"), where)
-        rpy = _vector(origin.get("rpy", "0 0 0"), where)
+        transform[:3, 3] = parse_numbers(origin.get("xyz", "0 0 0"), 3, where)
+        rpy = parse_numbers(origin.get("rpy", "0 0 0"), 3, where)
         transform[:3, :3] = Rotation.from_euler("xyz", rpy).as_matrix()
     return transform
 
 
-def _vector(text: str, where: str) -> NDArray[np.float64]:
+def parse_numbers(text: str, count: int, where: str) -> NDArray[np.float64]:
+    """Return the ``count`` finite numbers (count,) of an attribute.
+
+    Raises:
+        UserError: it holds something else.
+    """
     try:
-        vector = np.array([float(part) for part in text.split()])
+        numbers = np.array([float(part) for part in text.split()])
     except ValueError:
-        vector = np.empty(0)
-    if vector.shape != (3,) or not np.isfinite(vector).all():
-        raise UserError(f"{where}: {text!r} must be three finite numbers")
-    return vector
+        numbers = np.empty(0)
+    if numbers.shape != (count,) or not np.isfinite(numbers).all():
+        words = {1: "a finite number", 3: "three finite numbers"}
+        raise UserError(f"{where}: {text!r} must be {words.get(count, f'{count} finite numbers')}")
+    return numbers

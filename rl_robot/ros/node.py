@@ -25,7 +25,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 
-from rl_robot.errors import UserError
+from rl_robot.errors import LostProgramError, UserError
 from rl_robot.ros import topics
 from rl_robot.ros.mailbox import Mailbox
 from rl_robot.ros.messages import status_message
@@ -73,6 +73,12 @@ class GraphNode(Node):
         self._exit_code = code
         if code is not None:
             self._told.append(code)
+
+    def fail(self, error: LostProgramError) -> None:
+        """End the process with a line that says why, so that it is started again."""
+        if self._exit_code is None:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            self.exit_code = 1
 
     def tell_end(self, told: list[int]) -> None:
         """Have `told` grow when the node ends the process, or at once if it has already."""
@@ -226,7 +232,8 @@ def _make_executor() -> Executor:
 def run(make_node: Callable[[], GraphNode], argv: list[str] | None = None) -> int:
     """Run one node until SIGINT, SIGTERM or its own `exit_code`; return the exit status.
 
-    A UserError while the node is made or runs is printed as one line and gives status 2.
+    A UserError while the node is made or runs is printed as one line and gives status 2, a
+    LostProgramError status 1.
     """
     return run_together([make_node], argv)
 
@@ -259,9 +266,9 @@ def run_together(
         for node in nodes:
             node.close()
         return next((node.exit_code for node in nodes if node.exit_code), 0)
-    except UserError as error:
+    except (UserError, LostProgramError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
-        return 2
+        return 2 if isinstance(error, UserError) else 1
     finally:
         for node in nodes:
             node.destroy_node()

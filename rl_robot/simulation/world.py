@@ -28,7 +28,7 @@ _ROTOR_INERTIA = 0.05
 _FINGER_ROTOR_INERTIA = 0.1
 _SERVO_FREQUENCY = 60.0  # rad/s, natural frequency of the arm's critically damped servos
 _TABLE_NAME = "table"
-_MAT_HALF_THICKNESS = 0.0001  # m; later mats lie on earlier ones, only to be seen
+MAT_HALF_THICKNESS = 0.0001  # m; later mats lie on earlier ones, only to be seen
 _SCENE_GROUP = 1  # the group of the URDF's visual geometry, which is what cameras see
 _BOX, _CAMERA_AXES = mujoco.mjtGeom.mjGEOM_BOX, np.diag([1.0, -1.0, -1.0])
 
@@ -246,8 +246,8 @@ def _add_scene(spec: mujoco.MjSpec, scene: Scene) -> None:
     for layer, mat in enumerate(scene.mats, start=1):
         world.add_geom(
             type=_BOX,
-            size=[mat.size[0] / 2.0, mat.size[1] / 2.0, _MAT_HALF_THICKNESS],
-            pos=[*mat.centre, _MAT_HALF_THICKNESS * (2 * layer - 1)],
+            size=[mat.size[0] / 2.0, mat.size[1] / 2.0, MAT_HALF_THICKNESS],
+            pos=[*mat.centre, MAT_HALF_THICKNESS * (2 * layer - 1)],
             rgba=[*mat.colour, 1.0],
             group=_SCENE_GROUP,
             contype=0,

@@ -146,12 +146,12 @@ def test_every_node_starts_with_typed_parameters_and_ends_with_the_supervisor(st
 
 
 def test_nodes_that_share_a_process_keep_their_names():
-    from rl_robot.bringup.launch_ros_actions import _node
+    from rl_robot.bringup.launch_ros_actions import _process
 
     (container,) = (
         spec for spec in COLLECT.nodes(COLLECT.resolve({"run": "x"})) if spec.name == "container"
     )
-    action = _node(container)
+    action = _process(container)
     words = [part.text for parts in action.cmd for part in parts if hasattr(part, "text")]
     assert set(container.members) <= set(words)
     assert not [word for word in words if "__node:=" in word]

@@ -4,6 +4,8 @@ That streams add up to the motion, and keep its limits, is shown in test/robots/
 nothing here measures time.
 """
 
+import os
+import signal
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -198,6 +200,35 @@ def test_a_disabled_stream_ends_at_rest(bench: Any, robot: Robot) -> None:
     assert bench.call(SetBool, "safety/enable", SetBool.Request(data=False)).success
     bench.until(rig.stands)
     bench.until(rig.stays_silent)
+
+
+def test_a_halted_process_does_not_make_a_position_jump(bench: Any, tmp_path: Path) -> None:
+    """A position controller waits where the stream broke off; from there it goes on."""
+    robot = robot_with(tmp_path, **KINDS[POSITION])
+    rig = Rig(bench, robot)
+    speed = 1.0  # rad/s
+
+    def turn() -> None:
+        start = ends(rig.executed[-1]) if rig.executed else rig.measured
+        rig.measured = start.copy()  # it follows
+        path = np.tile(start, (5, 1))
+        path[:, 0] += speed * TIMES * (-1.0 if start[0] > 0.5 else 1.0)
+        motion = Motion(robot.joint_names, TIMES, path)
+        rig.commands.publish(trajectory_message(motion, now()))
+        bench.spin(0.1)
+
+    bench.until(lambda: rig.source() == "policy" and len(rig.heard) > 50, turn)
+    for _ in range(4):
+        turn()
+        turn()
+        os.kill(bench.processes[0].pid, signal.SIGSTOP)
+        bench.spin(0.3)
+        os.kill(bench.processes[0].pid, signal.SIGCONT)
+    told = len(rig.heard)
+    bench.until(lambda: len(rig.heard) > told + 20, turn)
+    steps = np.abs(np.diff(np.array(rig.heard), axis=0)).max()
+    # A tick, and the patience after which a stream counts as held up; the filter may go faster.
+    assert 0.0 < steps <= 1.3 * speed * (0.01 + 0.02)
 
 
 def test_a_dry_run_reaches_no_controller_and_says_what_it_would_send(

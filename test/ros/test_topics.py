@@ -2,7 +2,10 @@
 
 import pytest
 
+from rl_robot.robots.description import load_robot
 from rl_robot.ros import topics
+from rl_robot.ros.topics import named_topics
+from rl_robot.tasks import load_task
 
 
 def test_names_are_filled_in_for_every_choice() -> None:
@@ -39,3 +42,13 @@ def test_the_nodes_that_must_hear_a_topic_are_counted() -> None:
 def test_no_name_stands_in_the_table_twice_with_one_type() -> None:
     rows = [(topic.name, topic.type) for topic in topics.TOPICS]
     assert len(rows) == len(set(rows))
+
+
+def test_a_robots_controllers_are_topics_of_their_types_but_for_a_grippers_action() -> None:
+    task = load_task("reach")
+    servo = named_topics(load_robot("ur5e_servo"), task)
+    assert servo["servo_node/delta_twist_cmds"].type_name == "geometry_msgs/msg/TwistStamped"
+    assert servo["gripper_position_controller/commands"] is topics.ARRAY_INTERFACE
+    action = named_topics(load_robot("fr3_gripper_action"), task)
+    assert "forward_velocity_controller/commands" in action
+    assert not [name for name in action if "gripper" in name]
