@@ -1,6 +1,7 @@
 """The part of the checklist that moves the robot: joint by joint, and every way to stop it."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from rl_robot.hardware.driving import Driving
 from rl_robot.hardware.findings import FAIL, PASS, Finding, failed, skipped
@@ -49,6 +50,7 @@ class Moving:
         self._kill_test = kill_test
         self._filter = make_filter(hub.robot, period=hub.period)
         self._failures: set[str] = set()
+        self._held_up = 0.0  # s, at most, between two ticks of the present check
 
     def run(self, wanted: Sequence[str]) -> Steps[None]:
         """Go through the checks that are wanted of ``MOVING``; the robot is disabled at the end."""
@@ -68,7 +70,7 @@ class Moving:
                 if set(wanted) != {"disabled"}:
                     refusal = yield from self._enable()
             elif check in wanted:
-                yield from steps[check]()
+                yield from self._watched(steps[check]())
                 # Whatever is wrong, it is not moved on.
                 refusal = f"{check} failed" if check in self._failures else ""
         yield from self._driving.wait_for(self._hub.enable(False))
@@ -269,7 +271,18 @@ class Moving:
         self._report(skipped(check, why))
         return None
 
+    def _watched(self, steps: Steps[None]) -> Steps[None]:
+        """Go through a check's steps, and see whether this machine keeps up with them."""
+        self._held_up, last = 0.0, self._hub.now()
+        for _ in steps:
+            yield
+            self._held_up = max(self._held_up, self._hub.now() - last)
+            last = self._hub.now()
+
     def _report(self, finding: Finding) -> None:
         if finding.status == FAIL:
             self._failures.add(finding.check.split()[0])
+            if self._held_up > self._hub.period:
+                busy = f"or this machine is too busy: it was held up for {self._held_up:.2f} s"
+                finding = replace(finding, right=f"{finding.right}; {busy}")
         self._tell(finding)
