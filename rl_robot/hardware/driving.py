@@ -10,6 +10,7 @@ from rl_robot.hardware.slow_motion import SlowMotion, Track
 Array = NDArray[np.float64]
 
 REPLY_PATIENCE = 12.0  # s
+STILL_PATIENCE = 2.0  # s
 
 
 class Driving:
@@ -49,6 +50,15 @@ class Driving:
         while not reply.done and self._hub.now() < until:
             yield
         return reply
+
+    def wait_still(self, tolerance: Array) -> Steps[None]:
+        """Wait until no joint moves by ``tolerance`` (n,) within a control period; 2 s at most."""
+        hub, begun = self._hub, self._hub.now()
+        while hub.now() - begun < STILL_PATIENCE:
+            _, positions = self.since(hub.now() - hub.period)
+            if len(positions) > 1 and np.all(np.ptp(positions, axis=0) < tolerance):
+                return
+            yield
 
     def here(self) -> Array:
         """Return where the joints are (n,)."""

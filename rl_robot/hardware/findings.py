@@ -68,7 +68,7 @@ def table(findings: Sequence[Finding]) -> str:
     ]
     width = max((len(finding.check) for finding in findings), default=0)
     rows = [
-        f"{one.status:<8}{one.check:<{width}}  {one.figure:<44}  {one.limit}".rstrip()
+        f"{one.status:<8}{one.check:<{width}}  {one.figure or one.wrong:<44}  {one.limit}".rstrip()
         for one in findings
     ]
     return "\n".join([*rows, ", ".join(counts)])

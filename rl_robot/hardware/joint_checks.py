@@ -71,7 +71,8 @@ def check_joint_states(
         return finding
     if not samples:
         wrong = f"nothing comes on {topic}" + ("" if publishers else ", which nobody publishes")
-        return failed(check, wrong, "start the driver, or correct joint_states: topic: in the YAML")
+        right = "start the driver in this ROS domain, or correct joint_states: topic: in the YAML"
+        return failed(check, wrong, right)
     names = samples[-1].names
     missing = [name for name in robot.joint_names if name not in names]
     if missing:

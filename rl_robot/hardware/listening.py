@@ -39,7 +39,7 @@ class Listening:
         publishers = hub.publishers(robot.joint_state_topic)
         self._report(joint_checks.check_joint_states(robot, hub.joints, publishers))
         yield from self._check_times()
-        while hub.robot_description is None and hub.now() - heard < LISTEN + 1.0:
+        while hub.joints and hub.robot_description is None and hub.now() - heard < LISTEN + 1.0:
             yield
         without = "nobody publishes robot_description: start robot_state_publisher"
         limits = joint_checks.check_limits(robot, hub.robot_description)

@@ -1,6 +1,7 @@
 """The part of the checklist that moves the robot: joint by joint, and every way to stop it."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from rl_robot.hardware.driving import Driving
 from rl_robot.hardware.findings import FAIL, PASS, Finding, failed, skipped
@@ -12,12 +13,14 @@ from rl_robot.hardware.slow_motion import (
     check_standing,
     choose_motion,
     others_moved,
+    still,
 )
 from rl_robot.safety.chain import make_filter
 
 MOVING = ("disabled", "enable", "motion", "stop", "silence", "timeout")
 
 STANDING = 0.5  # s of watching that nothing moves
+ENABLING = 5.0  # s that the safety node may refuse to enable
 SETTLING = 0.2  # s after a motion until it is judged
 RUN_UP = 0.5  # s of motion before it is to be stopped
 TRIES = 3  # of a motion that may have failed because the machine was busy
@@ -47,6 +50,7 @@ class Moving:
         self._kill_test = kill_test
         self._filter = make_filter(hub.robot, period=hub.period)
         self._failures: set[str] = set()
+        self._held_up = 0.0  # s, at most, between two ticks of the present check
 
     def run(self, wanted: Sequence[str]) -> Steps[None]:
         """Go through the checks that are wanted of ``MOVING``; the robot is disabled at the end."""
@@ -66,7 +70,7 @@ class Moving:
                 if set(wanted) != {"disabled"}:
                     refusal = yield from self._enable()
             elif check in wanted:
-                yield from steps[check]()
+                yield from self._watched(steps[check]())
                 # Whatever is wrong, it is not moved on.
                 refusal = f"{check} failed" if check in self._failures else ""
         yield from self._driving.wait_for(self._hub.enable(False))
@@ -98,6 +102,10 @@ class Moving:
         """Enable motion and see that nothing moves by that; return what is against going on."""
         hub, begun = self._hub, self._hub.now()
         reply = yield from self._driving.wait_for(hub.enable(True))
+        # A safety node that has just started may not know yet where the robot is.
+        while not reply.success and hub.now() - begun < ENABLING:
+            yield from self._driving.wait(SETTLING)
+            reply = yield from self._driving.wait_for(hub.enable(True))
         if not reply.success:
             wrong = f"safety/enable refuses: {reply.text or 'no answer'}"
             self._report(failed("enable", wrong, "see the log of the safety node"))
@@ -127,6 +135,7 @@ class Moving:
         check = f"motion {self._robot.joint_names[joint]}"
         finding = skipped(check, "not tried")
         for _ in range(TRIES):
+            yield from self._driving.wait_still(still(self._robot))
             motion = choose_motion(self._robot, self._filter, self._driving.told(), joint)
             if motion is None:
                 return skipped(check, "the safety filter lets it move neither way from here")
@@ -262,7 +271,18 @@ class Moving:
         self._report(skipped(check, why))
         return None
 
+    def _watched(self, steps: Steps[None]) -> Steps[None]:
+        """Go through a check's steps, and see whether this machine keeps up with them."""
+        self._held_up, last = 0.0, self._hub.now()
+        for _ in steps:
+            yield
+            self._held_up = max(self._held_up, self._hub.now() - last)
+            last = self._hub.now()
+
     def _report(self, finding: Finding) -> None:
         if finding.status == FAIL:
             self._failures.add(finding.check.split()[0])
+            if self._held_up > self._hub.period:
+                busy = f"or this machine is too busy: it was held up for {self._held_up:.2f} s"
+                finding = replace(finding, right=f"{finding.right}; {busy}")
         self._tell(finding)

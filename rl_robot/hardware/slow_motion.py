@@ -144,9 +144,9 @@ def lag(track: Track, joint: int) -> float:
 
 def others_moved(robot: Robot, motion: SlowMotion, track: Track) -> list[int]:
     """Return the joints that moved without being told to."""
-    if len(track.times) < 2:
+    if len(track.times) < 2 or len(track.sent_times) < 2:
         return []
-    moved = np.abs(excursion(track.positions))
+    moved = np.abs(excursion(track.positions)) - np.abs(excursion(track.sent))
     return [
         other
         for other in range(len(moved))
@@ -246,6 +246,11 @@ def _exchanged(positions: Array, moved: Array, units: Array) -> tuple[int, int] 
     return None
 
 
+def still(robot: Robot) -> Array:
+    """Return how far (n,) a joint that counts as at rest may go to and fro, rad or m."""
+    return 0.03 * np.array([_size(robot, joint) for joint in range(len(robot.joint_names))])
+
+
 def rest_time(times: Array, positions: Array, tolerance: Array) -> float | None:
     """Return when (s) the joints had come to rest; None if they still move at the end.
 
@@ -278,8 +283,7 @@ def check_rest(
     bound = f"{limit:.2f} s"
     if len(times) < 2:
         return failed(check, f"no joint states came after {told}", "see the driver's log")
-    tolerance = 0.03 * np.array([_size(robot, i) for i in range(positions.shape[1])])
-    rested = rest_time(times, positions, tolerance)
+    rested = rest_time(times, positions, still(robot))
     if rested is None:
         worst = int(np.argmax(np.abs(positions[-1] - positions[0])))
         wrong = f"{robot.joint_names[worst]} still moves {times[-1]:.1f} s after {told}"

@@ -273,3 +273,4 @@ def run_together(
         for node in nodes:
             node.destroy_node()
         rclpy.try_shutdown()
+        gc.unfreeze()  # or libraries complain, as the last lines of the log, of what is left behind

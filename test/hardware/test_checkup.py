@@ -99,6 +99,15 @@ def test_a_stream_without_a_timeout_is_found(name: str) -> None:
     assert found[0].check in ("stop", "silence", "timeout")
 
 
+def test_a_failure_on_a_machine_that_is_held_up_says_so() -> None:
+    graph = SimulatedGraph(load_robot("arm"), "dead_stop")
+    checkup = Checkup(graph, lambda _: None, only=("stop",))
+    for number, _ in enumerate(checkup.run()):
+        for _ in range(30 if number % 100 == 0 else 1):
+            graph.tick()
+    assert "too busy: it was held up for 0.30 s" in failures(checkup.findings)[0].right
+
+
 def test_nothing_moves_after_a_failure_of_what_is_heard() -> None:
     graph = SimulatedGraph(load_robot("arm"), "clock_ahead")
     findings = examine(graph)
