@@ -22,6 +22,7 @@ SPEED = 0.01  # rad/s or m/s of a joint; beyond, the robot is in motion
 BEFORE_NS = 400_000_000  # of rest before a picture, which may be older than its stamp says
 AFTER_NS = 100_000_000
 GAP_NS = 100_000_000  # between two joint states around a picture, at most
+RESTART_NS = 1_000_000_000  # that stamps go back, when a simulator or a driver was restarted
 NEW_SHIFT = 0.015  # m that the hand moved from where it was in another picture, or ...
 NEW_TURN = math.radians(3.0)  # ... turned
 NEW_PIXELS = 0.03  # of the picture's width, by which corners moved, where there is no robot
@@ -73,6 +74,9 @@ class JointTrack:
         if not all(name in found for name in self._names):
             return
         values = np.array([found[name] for name in self._names], dtype=np.float64)
+        if self._stamps and stamp_ns < self._stamps[-1] - RESTART_NS:
+            self._stamps.clear()  # the robot's clock was set back
+            self._positions.clear()
         if np.isfinite(values).all() and (not self._stamps or stamp_ns > self._stamps[-1]):
             self._stamps.append(stamp_ns)
             self._positions.append(values)

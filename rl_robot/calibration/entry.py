@@ -70,11 +70,7 @@ def write_entry(robot: Robot, camera: str, values: Mapping[str, Any]) -> Path:
             robot could not be loaded from the new file, or it can't be written.
     """
     path = robot.source
-    if path.resolve() in [file.resolve() for file in resource_files("config/robots", ".yaml")]:
-        raise UserError(
-            f"{path} belongs to rl_robot: copy it, give the copy's path as robot:=, and calibrate "
-            "that"
-        )
+    check_own_file(path)
     try:
         old = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -96,26 +92,43 @@ def write_entry(robot: Robot, camera: str, values: Mapping[str, Any]) -> Path:
     return backup
 
 
+def check_own_file(path: Path) -> None:
+    """Refuse to change a YAML that comes with the package.
+
+    Raises:
+        UserError: it does.
+    """
+    if path.resolve() in [file.resolve() for file in resource_files("config/robots", ".yaml")]:
+        raise UserError(
+            f"{path} belongs to rl_robot: copy it, give the copy's path as robot:=, and calibrate "
+            "that"
+        )
+
+
 def _replaced(text: str, camera: str, values: Mapping[str, Any], path: Path) -> str:
-    """Return the text with the values' lines in the camera's block replaced."""
+    """Return the text with the values' lines in the camera's block replaced, or added to it."""
     lines = text.splitlines(keepends=True)
     block = _block(lines, ["cameras", camera])
-    left = dict(values)
-    if block is not None:
-        inner = min((_indent(lines[i]) for i in block if _is_content(lines[i])), default=0)
-        for i in block:
-            found = _KEY_LINE.match(lines[i].rstrip("\r\n"))
-            if found is None or len(found["indent"]) != inner or found["key"] not in left:
-                continue
-            end = lines[i][len(lines[i].rstrip("\r\n")) :]
-            value = _text(left.pop(found["key"]))
-            start = f"{found['indent']}{found['key']}:{found['gap'] or ' '}"
-            lines[i] = f"{start}{value}{_comment(found['rest'])}{end}"
-    if block is None or left:
+    if block is None and "cameras" not in yaml.safe_load(text):  # it extends another robot's
+        return text.rstrip("\n") + f"\n\n{entry_text(camera, values)}\n"
+    contents = [i for i in block or () if _is_content(lines[i])]
+    if not contents:
         raise UserError(
-            f"{path}: cameras: {camera} does not have each of {', '.join(left or values)} on a "
-            "line of its own: write the entry that was printed into it by hand"
+            f"{path}: cameras: {camera} does not have its values on lines of their own: write the "
+            "entry that was printed into it by hand"
         )
+    inner = _indent(lines[contents[0]])
+    left = dict(values)
+    for i in contents:
+        found = _KEY_LINE.match(lines[i].rstrip("\r\n"))
+        if found is None or len(found["indent"]) != inner or found["key"] not in left:
+            continue
+        end = lines[i][len(lines[i].rstrip("\r\n")) :]
+        value = _text(left.pop(found["key"]))
+        start = f"{found['indent']}{found['key']}:{found['gap'] or ' '}"
+        lines[i] = f"{start}{value}{_comment(found['rest'])}{end}"
+    added = "".join(f"{' ' * inner}{key}: {_text(value)}\n" for key, value in left.items())
+    lines[contents[-1]] = lines[contents[-1]].rstrip("\n") + "\n" + added
     return "".join(lines)
 
 
@@ -163,6 +176,8 @@ def _comment(rest: str) -> str:
 def _text(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_text, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
     if not isinstance(value, float):
         return str(value)
     digits = f"{value:.9f}".rstrip("0")  # not 1e-05, which YAML 1.1 takes for text
@@ -173,9 +188,13 @@ def _check_only_these(
     old: str, new: str, camera: str, values: Mapping[str, Any], path: Path
 ) -> None:
     """Check that the new text says what the old one did, but for these values."""
-    before, after = yaml.safe_load(old), yaml.safe_load(new)
-    before["cameras"][camera] |= values
-    if before != after:
+    try:
+        before, after = yaml.safe_load(old), yaml.safe_load(new)
+        before.setdefault("cameras", {}).setdefault(camera, {}).update(values)
+        same = before == after
+    except (yaml.YAMLError, AttributeError):
+        same = False
+    if not same:
         raise UserError(
             f"{path}: its lines can't be replaced safely: write the entry that was printed into it "
             "by hand"

@@ -77,9 +77,47 @@ def read_folder(
         collector.taken.append(Taken(0, image, View(path.name, corners, pose), np.zeros(0)))
 
 
-def write_entry(path: Path, joints: Mapping[str, float], stamp_ns: int) -> dict[str, Any]:
-    """Return what a folder's table says of a picture."""
-    return {"file": path.name, "stamp_ns": stamp_ns, "joints": dict(joints)}
+class FolderWriter:
+    """Keeps pictures in a folder that `read_folder` reads, as they come."""
+
+    def __init__(self, folder: Path, joints: Sequence[str]) -> None:
+        """Make the folder.
+
+        Args:
+            folder: new, or empty.
+            joints: the arm's joints.
+
+        Raises:
+            UserError: it holds something, or can't be made.
+        """
+        self._folder = folder
+        self._joints = tuple(joints)
+        self._rows: list[dict[str, Any]] = []
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if any(folder.iterdir()):
+                raise UserError(f"{folder} is not empty: name a new folder for the pictures")
+        except OSError as error:
+            raise UserError(f"{folder}: no pictures can be kept there ({error})") from None
+
+    def add(self, taken: Taken) -> None:
+        """Write a picture, and the table anew.
+
+        Raises:
+            UserError: the disk does not take it.
+        """
+        name = f"{len(self._rows):03}.png"
+        positions = dict(zip(self._joints, taken.joints.tolist(), strict=False))
+        self._rows.append({"file": name, "stamp_ns": taken.stamp_ns, "joints": positions})
+        image = taken.image if taken.image.ndim == 2 else taken.image[..., ::-1]
+        table = self._folder / JOINTS_FILE
+        beside = table.with_suffix(".new")
+        try:
+            (self._folder / name).write_bytes(cv2.imencode(".png", image)[1].tobytes())
+            beside.write_text(json.dumps(self._rows, indent=1), encoding="utf-8")
+            beside.replace(table)
+        except OSError as error:
+            raise UserError(f"{self._folder}: a picture can't be kept ({error})") from None
 
 
 def _read_table(folder: Path) -> dict[str, Mapping[str, Any]]:

@@ -75,7 +75,7 @@ class Gathered:
 
 @dataclass(frozen=True)
 class Topics:
-    """Where a bag holds what; empty: as the robot's YAML says, or the only one of its type."""
+    """Where a bag holds what; empty: the only one of pictures, joint states as the YAML says."""
 
     pictures: str = ""
     joint_states: str = ""
@@ -93,7 +93,7 @@ def gather(
     robot: Robot | None,
     *,
     topics: Topics,
-    camera: str,
+    camera_asked: bool,
     speed: float,
     with_robot: bool,
 ) -> Gathered:
@@ -104,7 +104,7 @@ def gather(
         board: what pictures should show.
         robot: whose joints and topics these are.
         topics: where bags hold what, if not where the robot's YAML says.
-        camera: the camera's name; empty without a robot.
+        camera_asked: whether the pictures' topic is what somebody asked for: then no other will do.
         speed: of a joint from which on the robot is in motion, rad/s or m/s.
         with_robot: whether the hand's pose is needed with each picture.
 
@@ -123,15 +123,15 @@ def gather(
         for bag in find_bags([path]):
             joints = robot.arm_joints if robot is not None and with_robot else ()
             collector = Collector(board, joints=joints, hand=hand, speed=speed)
-            _read_bag(BagReader(bag), collector, robot, topics, camera)
+            _read_bag(BagReader(bag), collector, robot, topics, camera_asked)
             found.add(collector, str(bag))
     return found
 
 
 def _read_bag(
-    bag: BagReader, collector: Collector, robot: Robot | None, topics: Topics, camera: str
+    bag: BagReader, collector: Collector, robot: Robot | None, topics: Topics, camera_asked: bool
 ) -> None:
-    pictures = _picture_topic(bag, topics.pictures, camera)
+    pictures = _picture_topic(bag, topics.pictures, only=camera_asked)
     wanted = {pictures}
     joint_states = ""
     if robot is not None and collector.needs_joints:
@@ -145,7 +145,7 @@ def _read_bag(
             else:
                 stamp = _picture_stamp(message)
                 name = f"{bag.path.name} at {stamp * 1e-9:.3f} s"
-                collector.add_picture(stamp, name, partial(_pixels, message))
+                collector.add_picture(stamp, name, partial(picture_pixels, message))
         except ValueError as error:
             raise UserError(f"{bag.file}: {message.topic}: {error}") from None
     collector.finish()
@@ -157,14 +157,13 @@ def _read_bag(
         )
 
 
-def _picture_topic(bag: BagReader, asked: str, camera: str) -> str:
-    """Find the topic of pictures: as asked, the camera's, or the only one."""
+def _picture_topic(bag: BagReader, name: str, *, only: bool) -> str:
+    """Find the topic of pictures: the one named, or the only one unless that is not enough."""
     there = sorted(name for name, kind in bag.types.items() if kind in PICTURES)
-    name = asked or (f"{camera}/image_raw" if camera else "")
     for candidate in _spellings(name) + _spellings(compressed_topic(name)) if name else []:
         if candidate in there:
             return candidate
-    if len(there) == 1 and not asked:
+    if len(there) == 1 and not only:
         return there[0]
     said = f"no pictures on {name}" if name else "pictures on several topics"
     if not there:
@@ -195,7 +194,7 @@ def _picture_stamp(message: BagMessage) -> int:
     return stamp
 
 
-def _pixels(message: BagMessage) -> Image:
+def picture_pixels(message: BagMessage) -> Image:
     """Return the picture (H, W) or (H, W, 3) RGB of a message.
 
     Raises:

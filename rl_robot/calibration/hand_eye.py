@@ -52,8 +52,10 @@ def solve_closed_form(a: Array, b: Array) -> HandEye:
     rows[:, :, :3] = turns_a
     rows[:, :, 3:6] = -np.eye(3)
     rows[:, :, 6] = -b[:, :3, 3] @ turn_z.T
-    found: Array = np.linalg.lstsq(rows.reshape(-1, 7), -a[:, :3, 3].reshape(-1), rcond=None)[0]
-    return HandEye(transform(turn_x, found[:3]), transform(turn_z, found[3:6]), float(found[6]))
+    solved, *_ = np.linalg.lstsq(rows.reshape(-1, 7), -a[:, :3, 3].reshape(-1), rcond=None)
+    shifts = np.asarray(solved, np.float64)
+    x, z = transform(turn_x, shifts[:3]), transform(turn_z, shifts[3:6])
+    return HandEye(x, z, float(shifts[6]))
 
 
 def check_motion(hands: Array) -> list[str]:
