@@ -18,6 +18,7 @@ from rl_robot.calibration.board import Board
 from rl_robot.calibration.extrinsics import Extrinsics, calibrate_extrinsics
 from rl_robot.calibration.intrinsics import calibrate_intrinsics
 from rl_robot.calibration.rehearsal import Rehearsal
+from rl_robot.calibration.session import lens_guess
 from rl_robot.calibration.views import Lens, View, inverse
 from rl_robot.robots.description import Camera, Robot, load_robot
 from rl_robot.simulation.world import load_scene
@@ -86,9 +87,10 @@ def _trials(
     known = calibrate_extrinsics(board, views, truth)
     yield {"case": KNOWN, "poses": count, "focal": 0.0, **_errors(known, camera)}
     found = calibrate_intrinsics(board, views, SIZE)
-    focal = max(abs(found.lens.values[i] / LENS[i] - 1.0) for i in (0, 1))
+    guess = lens_guess(board, found)
     for case, seen in ((ALL, views), (WORN, worn)):
-        placed = calibrate_extrinsics(board, seen, found.lens, lens_covariance=found.covariance)
+        placed = calibrate_extrinsics(board, seen, found.lens, guess=guess)
+        focal = max(abs(placed.lens.values[i] / LENS[i] - 1.0) for i in (0, 1))
         yield {"case": case, "poses": count, "focal": focal, **_errors(placed, camera)}
 
 

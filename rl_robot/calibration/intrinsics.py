@@ -78,7 +78,7 @@ def calibrate_intrinsics(
         )
     used = list(range(len(views)))
     for _ in range(_ROUNDS):
-        lens, sigma = _fit(board, [views[i] for i in used], size, third_radial)
+        lens, sigma = fit_lens(board, [views[i] for i in used], size, third_radial)
         errors = np.array([board_pose(board, view.corners, lens)[1] for view in views])
         limit = max(OUTLIER * float(np.median(errors)), OUTLIER_FLOOR)
         kept = [i for i, error in enumerate(errors) if error <= limit]
@@ -102,9 +102,14 @@ def calibrate_intrinsics(
     )
 
 
-def _fit(
+def fit_lens(
     board: Board, views: Sequence[View], size: tuple[int, int], third_radial: bool
 ) -> tuple[Lens, Array]:
+    """Return the lens of all these pictures, and standard deviations (9,) by linearization.
+
+    Raises:
+        UserError: there is none.
+    """
     points = [board.corners[view.corners.ids].astype(np.float32) for view in views]
     pixels = [view.corners.pixels.astype(np.float32)[:, None] for view in views]
     flags = 0 if third_radial else cv2.CALIB_FIX_K3
@@ -132,7 +137,7 @@ def _jackknife(
     values, squares = [], []
     for group in groups_of(len(views)):
         rest = [view for i, view in enumerate(views) if i not in group]
-        lens, _ = _fit(board, rest, size, third_radial)
+        lens, _ = fit_lens(board, rest, size, third_radial)
         values.append(lens.values)
         squares += [board_pose(board, views[i].corners, lens)[1] ** 2 for i in group]
     return jackknife_covariance(np.array(values)), math.sqrt(float(np.mean(squares)))

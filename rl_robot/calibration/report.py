@@ -24,7 +24,7 @@ def tables(found: Calibration, camera: Camera | None) -> list[Table]:
     """Return the tables of a calibration; ``camera`` is what the robot's YAML says so far."""
     made = [_pictures(found)]
     if found.intrinsics is not None:
-        made.append(_lens(found.intrinsics, camera))
+        made.append(_lens(found, found.intrinsics, camera))
     if found.extrinsics is not None:
         made.append(_pose(found.extrinsics))
     made.append(_errors(found))
@@ -89,7 +89,8 @@ def _covered(coverage: Coverage) -> list[tuple[str, str]]:
     return rows
 
 
-def _lens(found: Intrinsics, camera: Camera | None) -> Table:
+def _lens(whole: Calibration, found: Intrinsics, camera: Camera | None) -> Table:
+    sigmas = found.sigma if whole.extrinsics is None else whole.extrinsics.lens_sigma
     before: list[float | None] = [None] * len(LENS_NAMES)
     if camera is not None and (camera.width, camera.height) == (
         found.lens.width,
@@ -104,10 +105,11 @@ def _lens(found: Intrinsics, camera: Camera | None) -> Table:
             "" if old is None else _number(old, i),
         )
         for i, (name, value, sigma, old) in enumerate(
-            zip(LENS_NAMES, found.lens.values, found.sigma, before, strict=True)
+            zip(LENS_NAMES, whole.lens.values, sigmas, before, strict=True)
         )
     ]
-    note = f"Reprojection {found.rms:.3f} px RMS, held out {found.held_out:.3f} px."
+    note = f"Reprojection {found.rms:.3f} px RMS, held out {found.held_out:.3f} px"
+    note += "; refined with the extrinsics." if whole.extrinsics is not None else "."
     return Table("Intrinsics", ("", "value", "1 sigma", "YAML's"), rows, note)
 
 
@@ -188,6 +190,8 @@ def _pose_figures(found: Extrinsics) -> dict[str, Any]:
         "mount": found.mount,
         "camera": placed(found.camera, found.camera_sigma),
         "board": placed(found.board, found.board_sigma),
+        "lens": dict(zip(LENS_NAMES, found.lens.values, strict=True)),
+        "lens_sigma": dict(zip(LENS_NAMES, found.lens_sigma.tolist(), strict=True)),
         "scale": found.scale,
         "scale_sigma": found.scale_sigma,
         "rms": found.rms,

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from rl_robot.calibration.board import Board
 from rl_robot.calibration.coverage import Coverage
 from rl_robot.calibration.entry import Values, camera_values
-from rl_robot.calibration.extrinsics import Extrinsics, Mount, calibrate_extrinsics
+from rl_robot.calibration.extrinsics import Extrinsics, LensGuess, Mount, calibrate_extrinsics
 from rl_robot.calibration.gathering import Gathered
-from rl_robot.calibration.intrinsics import Intrinsics, calibrate_intrinsics
+from rl_robot.calibration.intrinsics import Intrinsics, calibrate_intrinsics, fit_lens
 from rl_robot.calibration.views import Lens
 from rl_robot.errors import UserError
 from rl_robot.robots.description import Camera
@@ -99,15 +99,19 @@ def calibrate(
         views = [view for view in views if view.name not in intrinsics.left_out]
     extrinsics = None
     if kind != "intrinsics":
-        extrinsics = calibrate_extrinsics(
-            board,
-            views,
-            lens,
-            mount=mount,
-            lens_covariance=None if intrinsics is None else intrinsics.covariance,
-        )
+        guess = None
+        if intrinsics is not None:
+            guess = lens_guess(board, intrinsics, third_radial=third_radial)
+        extrinsics = calibrate_extrinsics(board, views, lens, mount=mount, guess=guess)
+        lens = extrinsics.lens
     coverage = Coverage.of(board, gathered.views, gathered.size, lens)
     return Calibration(board, gathered, lens, intrinsics, extrinsics, coverage)
+
+
+def lens_guess(board: Board, found: Intrinsics, *, third_radial: bool = False) -> LensGuess:
+    """Return intrinsics as something that extrinsics may refine."""
+    size = (found.lens.width, found.lens.height)
+    return LensGuess(lambda views: fit_lens(board, views, size, third_radial)[0], found.covariance)
 
 
 def _given_lens(camera: Camera | None, size: tuple[int, int]) -> Lens:
