@@ -20,6 +20,9 @@ DICTIONARIES = tuple(
 )
 LEAST_CORNERS = 6  # of a picture that is used: fewer say little about the board's pose
 _MOST_SQUARES = 40  # along one side
+_EDGE = 1.5  # px that an edge is wide, by blur and pixels
+_WINDOWS = (2, 7)  # px, the smallest and the largest half of a window
+_ENOUGH = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 50, 1e-3)
 
 
 class Corners(NamedTuple):
@@ -127,9 +130,37 @@ class Board:
             return None
         if self._charuco.checkCharucoCornersCollinear(ids):
             return None
-        return Corners(
-            np.asarray(ids, np.int64).reshape(-1), np.asarray(pixels, np.float64).reshape(-1, 2)
-        )
+        found = np.asarray(ids, np.int64).reshape(-1)
+        rough = np.asarray(pixels, np.float64).reshape(-1, 2)
+        return Corners(found, self._refined(np.asarray(grey, np.uint8), found, rough))
+
+    def _refined(self, grey: NDArray[np.uint8], ids: NDArray[np.int64], pixels: Array) -> Array:
+        """Return the corners (n, 2) by the edges that meet in them, and by no others.
+
+        OpenCV's own refinement looks at windows that reach into the markers, whose edges pull a
+        corner up to 0.3 px away.
+        """
+        windows = np.clip(np.floor(self._room(ids, pixels) - _EDGE), *_WINDOWS).astype(int)
+        refined = pixels.copy()
+        for window in np.unique(windows):
+            chosen = windows == window
+            rough = np.ascontiguousarray(pixels[chosen], np.float32)
+            size = (int(window), int(window))
+            refined[chosen] = cv2.cornerSubPix(grey, rough, size, (-1, -1), _ENOUGH)
+        return refined
+
+    def _room(self, ids: NDArray[np.int64], pixels: Array) -> Array:
+        """Return how far (n,) a square window around a corner may reach before a marker, px."""
+        corners = self.corners[ids, :2]
+        homography, _ = cv2.findHomography(corners, pixels)
+        if np.size(homography) != 9:  # none was found
+            return np.zeros(len(ids))
+        gap = (self.square - self.marker) / 2.0
+        nearest = np.full(len(ids), np.inf)
+        for way in ((gap, gap), (gap, -gap), (-gap, gap), (-gap, -gap)):
+            there = cv2.perspectiveTransform((corners + way)[:, None], homography)[:, 0]
+            nearest = np.minimum(nearest, np.abs(there - pixels).max(axis=1))
+        return np.asarray(nearest)
 
     @cached_property
     def _charuco(self) -> cv2.aruco.CharucoBoard:

@@ -12,7 +12,7 @@ from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
 from rl_robot.calibration.board import Corners
-from rl_robot.calibration.views import Lens, inverse, moved
+from rl_robot.calibration.views import Lens, inverse
 
 Array = NDArray[np.float64]
 
@@ -80,8 +80,11 @@ class Bundle:
         """
         self.arms = arms
         self.count = len(pictures)
-        self._points = [points[corners.ids] for corners in pictures]
-        self._pixels = [corners.pixels for corners in pictures]
+        sizes = [len(corners.ids) for corners in pictures]
+        self._owner = np.repeat(np.arange(self.count), sizes)  # picture of each corner
+        self._ends = np.cumsum(sizes)[:-1]
+        self._points = np.concatenate([points[corners.ids] for corners in pictures])
+        self._pixels = np.concatenate([corners.pixels for corners in pictures])
 
     def fit(
         self,
@@ -130,8 +133,8 @@ class Bundle:
 
     def distance(self, solution: Solution, picture: int) -> float:
         """Return how far the camera is from the middle of the corners in a picture, m."""
-        pose = inverse(solution.z) @ self.arms[picture] @ solution.x
-        return float(np.linalg.norm(moved(pose, self._points[picture]).mean(axis=0)))
+        seen = self._seen(solution)[self._owner == picture]
+        return float(np.linalg.norm(seen.mean(axis=0)))
 
     def variances(
         self, solution: Solution, used: NDArray[np.int64], prior: Prior | None
@@ -165,19 +168,19 @@ class Bundle:
         return np.concatenate([offsets / prior.pixel, step[POSES:]])
 
     def _parts(self, solution: Solution) -> list[Array]:
-        ends = np.cumsum([len(points) for points in self._points])[:-1]
-        return np.split(self._residuals(solution, np.arange(self.count)), ends)
+        return np.split(self._residuals(solution, np.arange(self.count)), self._ends)
 
     def _residuals(self, solution: Solution, used: NDArray[np.int64]) -> Array:
         """Offsets (m, 2), px, between where corners should be seen and where they are."""
-        poses = inverse(solution.z) @ self.arms[used] @ solution.x
-        points = [
-            moved(pose, solution.scale * self._points[i])
-            for pose, i in zip(poses, used, strict=True)
-        ]
-        pixels = np.concatenate([self._pixels[i] for i in used])
-        offsets = solution.lens.project(np.concatenate(points)) - pixels
+        chosen = np.isin(self._owner, used)
+        offsets = solution.lens.project(self._seen(solution)[chosen]) - self._pixels[chosen]
         return np.clip(np.nan_to_num(offsets, nan=_FAR), -_FAR, _FAR)
+
+    def _seen(self, solution: Solution) -> Array:
+        """Every corner (m, 3) in the optical frame, m."""
+        poses = (inverse(solution.z) @ self.arms @ solution.x)[self._owner]
+        turned = np.einsum("nij,nj->ni", poses[:, :3, :3], solution.scale * self._points)
+        return np.asarray(turned + poses[:, :3, 3])
 
 
 def _first_step(start: Solution, scaled: bool, prior: Prior | None) -> Array:

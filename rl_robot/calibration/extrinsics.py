@@ -223,7 +223,7 @@ def _check_scale(board: Board, scale: float, sigma: float) -> None:
         size, said = 1e3 * board.square * scale, 1e3 * board.square
         raise UserError(
             f"by the robot's motion the board's squares are {size:.2f} mm (1 sigma "
-            f"{1e3 * board.square * sigma:.2f}), not {said:g}: measure them and say --square "
+            f"{1e3 * board.square * sigma:.3f}), not {said:g}: measure them and say --square "
             f"{size:.1f}, with --marker {1e3 * board.marker * scale:.1f}, or correct fx and fy"
         )
 

@@ -76,9 +76,12 @@ def board_pose(board: Board, corners: Corners, lens: Lens) -> tuple[Array, float
     """
     points = board.corners[corners.ids]
     pixels = np.ascontiguousarray(corners.pixels)
-    _, turns, shifts, _ = cv2.solvePnPGeneric(
+    count, turns, shifts, _ = cv2.solvePnPGeneric(
         points, pixels, lens.matrix, lens.distortion, flags=cv2.SOLVEPNP_IPPE
     )
+    if not count:  # where corners hardly span a plane
+        _, turn, shift = cv2.solvePnP(points, pixels, lens.matrix, lens.distortion)
+        turns, shifts = [turn], [shift]
     found = [
         cv2.solvePnPRefineLM(points, pixels, lens.matrix, lens.distortion, turn, shift)
         for turn, shift in zip(turns, shifts, strict=True)
