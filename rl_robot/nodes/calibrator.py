@@ -23,6 +23,7 @@ from rl_robot.ros import topics
 from rl_robot.ros.node import GraphNode, run
 from rl_robot.ros.parameters import read_parameters
 
+LISTEN_PERIOD = 0.2  # s between two looks for drivers that are not there yet
 SAY_PERIOD = 2.0  # s between two lines about why no picture is taken
 
 
@@ -60,17 +61,36 @@ class CalibratorNode(GraphNode):
         self._kept = 0
         self._pictures = 0
         self._refused = self._collector.refused.copy()
-        # Drivers of cameras offer best effort at times, which a reliable reader would not hear.
-        newest = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
-        many = QoSProfile(depth=200, reliability=ReliabilityPolicy.BEST_EFFORT)
         image = topics.IMAGE_RAW.named(camera=given.camera)
-        self.create_subscription(topics.IMAGE_RAW.type, image, self._take_picture, newest, raw=True)
+        self._wanted = {image: (topics.IMAGE_RAW.type, self._take_picture, 5)}
         if robot:
             name = robot.joint_state_topic
-            kind = topics.JOINT_STATES.type
-            self.create_subscription(kind, name, self._take_joints, many, raw=True)
+            self._wanted[name] = (topics.JOINT_STATES.type, self._take_joints, 200)
+        told = " and ".join(self._wanted)
+        self.every(LISTEN_PERIOD, self._listen_to_drivers)
         self.every(SAY_PERIOD, self._say_why_not)
-        self._say(f"listening to {image}{f' and {name}' if robot else ''}; {self._missing()}")
+        self._say(f"listening to {told}; {self._missing()}")
+
+    def _listen_to_drivers(self) -> None:
+        """Subscribe to what has a publisher now, with the reliability that it offers.
+
+        Drivers of cameras offer best effort at times, which a reliable reader would not hear; but
+        large pictures get through reliably only.
+        """
+        for name in list(self._wanted):
+            offered = self.get_publishers_info_by_topic(self.resolve_topic_name(name))
+            if not offered:
+                continue
+            kinds = {info.qos_profile.reliability for info in offered}
+            best_effort = ReliabilityPolicy.BEST_EFFORT in kinds
+            kind, callback, depth = self._wanted.pop(name)
+            profile = QoSProfile(
+                depth=depth,
+                reliability=ReliabilityPolicy.BEST_EFFORT
+                if best_effort
+                else ReliabilityPolicy.RELIABLE,
+            )
+            self.create_subscription(kind, name, callback, profile, raw=True)
 
     def _take_picture(self, raw: bytes) -> None:
         self._pictures += 1
@@ -120,8 +140,9 @@ class CalibratorNode(GraphNode):
 
     def _say_why_not(self) -> None:
         """Say why no picture was taken lately."""
-        if not self._pictures:
-            self._say("no picture has come yet: is the topic's name right, and the ROS domain?")
+        if self._wanted or not self._pictures:
+            missing = " and ".join(self._wanted) or "pictures"
+            self._say(f"waiting for {missing}: is the name right, and the ROS domain?")
             return
         lately = self._collector.refused - self._refused
         self._refused = self._collector.refused.copy()

@@ -1,47 +1,13 @@
-"""Pictures of a board in a simulated robot's hand, whose truth is known."""
+"""Rendered pictures for all tests of calibration: drawn once."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 
-import numpy as np
 import pytest
-from known_views import BOARD, LENS, SIZE
-from numpy.typing import NDArray
-
-from rl_robot.calibration.rehearsal import Rehearsal
-from rl_robot.robots.description import Camera, load_robot
-from rl_robot.simulation.world import load_scene
-
-POSES = 20
-
-
-@dataclass(frozen=True)
-class Rehearsed:
-    """A camera, the arm's joints in each pose, and the pictures."""
-
-    camera: Camera
-    rehearsal: Rehearsal
-    joints: list[NDArray[np.float64]]
-    pictures: list[NDArray[np.uint8]]
+from rehearsals import Rehearsed, rehearse
 
 
 @pytest.fixture(scope="session")
 def rehearsed() -> Iterator[Rehearsed]:
-    """The built-in robot before a camera whose lens is that of `LENS`."""
-    robot = load_robot("arm")
-    fx, fy, cx, cy, *distortion = LENS.values
-    width, height = SIZE
-    camera = replace(
-        robot.cameras[0],
-        width=width,
-        height=height,
-        fx=fx,
-        fy=fy,
-        cx=cx,
-        cy=cy,
-        distortion=tuple(distortion),
-    )
-    rehearsal = Rehearsal(robot, load_scene("table"), BOARD, camera, seed=3)
-    joints = rehearsal.poses(POSES)
-    yield Rehearsed(camera, rehearsal, joints, [rehearsal.picture(q) for q in joints])
-    rehearsal.close()
+    """The built-in robot holds a board before a camera with a lens that is known."""
+    with rehearse() as made:
+        yield made

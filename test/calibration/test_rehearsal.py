@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from known_views import BOARD, LENS, SIZE, difference
+from rehearsals import Rehearsed
 
 from rl_robot.calibration.gathering import Gathered
 from rl_robot.calibration.session import Calibration, calibrate
@@ -13,7 +14,7 @@ from rl_robot.calibration.views import Lens, View, inverse, moved
 
 
 @pytest.fixture(scope="module")
-def gathered(rehearsed: Any) -> Gathered:
+def gathered(rehearsed: Rehearsed) -> Gathered:
     views = []
     for i, (joints, picture) in enumerate(zip(rehearsed.joints, rehearsed.pictures, strict=True)):
         corners = BOARD.find(picture)
@@ -27,7 +28,9 @@ def true_lens(camera: Any) -> Lens:
     return Lens(camera.width, camera.height, values)
 
 
-def test_the_board_is_seen_where_the_truth_puts_it(rehearsed: Any, gathered: Gathered) -> None:
+def test_the_board_is_seen_where_the_truth_puts_it(
+    rehearsed: Rehearsed, gathered: Gathered
+) -> None:
     """Which ties the renderer, the lens and the pixel convention to what calibration takes."""
     offsets = []
     for view in gathered.views:
@@ -40,7 +43,7 @@ def test_the_board_is_seen_where_the_truth_puts_it(rehearsed: Any, gathered: Gat
 
 
 def test_all_comes_out_within_a_millimetre_a_tenth_degree_and_three_per_mille(
-    rehearsed: Any, gathered: Gathered
+    rehearsed: Rehearsed, gathered: Gathered
 ) -> None:
     found = calibrate("all", BOARD, gathered, None)
     assert found.extrinsics is not None
@@ -54,7 +57,7 @@ def test_all_comes_out_within_a_millimetre_a_tenth_degree_and_three_per_mille(
 
 
 def test_extrinsics_with_the_known_lens_are_closer_still(
-    rehearsed: Any, gathered: Gathered
+    rehearsed: Rehearsed, gathered: Gathered
 ) -> None:
     found: Calibration = calibrate("extrinsics", BOARD, gathered, rehearsed.camera)
     assert found.extrinsics is not None
