@@ -1,8 +1,7 @@
 """Pictures of a board in a simulated robot's hand, whose truth is known."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from known_views import BOARD, LENS, SIZE
@@ -17,7 +16,7 @@ POSES = 20
 
 @dataclass(frozen=True)
 class Rehearsed:
-    """A camera, the arm's joints in each pose, and the pictures."""
+    """A camera, the arm's joints in each pose, and the pictures; ``rehearsal`` draws no more."""
 
     camera: Camera
     rehearsal: Rehearsal
@@ -25,9 +24,9 @@ class Rehearsed:
     pictures: list[NDArray[np.uint8]]
 
 
-@contextmanager
-def rehearse() -> Iterator[Rehearsed]:
-    """The built-in robot before a camera whose lens is that of `LENS`."""
+@cache
+def rehearse() -> Rehearsed:
+    """The built-in robot before a camera whose lens is that of `LENS`; drawn once."""
     robot = load_robot("arm")
     fx, fy, cx, cy, *distortion = LENS.values
     width, height = SIZE
@@ -43,5 +42,6 @@ def rehearse() -> Iterator[Rehearsed]:
     )
     rehearsal = Rehearsal(robot, load_scene("table"), BOARD, camera, seed=3)
     joints = rehearsal.poses(POSES)
-    yield Rehearsed(camera, rehearsal, joints, [rehearsal.picture(q) for q in joints])
+    pictures = [rehearsal.picture(q) for q in joints]
     rehearsal.close()
+    return Rehearsed(camera, rehearsal, joints, pictures)

@@ -1,8 +1,10 @@
 """The calibrator node: takes pictures of a robot at rest, keeps them, ends when they are enough."""
 
 import json
+import os
 import signal
-from collections.abc import Iterator
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,8 @@ STEP = SECOND // 50
 
 
 @pytest.fixture(scope="module")
-def rehearsed() -> Iterator[Rehearsed]:
-    with rehearse() as made:
-        yield made
+def rehearsed() -> Rehearsed:
+    return rehearse()
 
 
 class Rig:
@@ -100,3 +101,33 @@ def test_a_folder_that_holds_something_is_refused(bench: Any, tmp_path: Path) ->
     assert process.wait(timeout=60) == 2
     assert "is not empty: name a new folder" in bench.log("calibrator")
     assert (tmp_path / "pictures" / "000.png").read_bytes() == b"precious"
+
+
+def test_the_command_calibrates_from_what_a_live_capture_took_until_ctrl_c(
+    bench: Any, rehearsed: Rehearsed, tmp_path: Path
+) -> None:
+    folder = tmp_path / "kept"
+    command = [sys.executable, "-m", "rl_robot.cli", "calibrate", "intrinsics", "live"]
+    command += ["--json", "--keep", str(folder), "--topic", "/front/rgb"]
+    images = bench.node.create_publisher(topics.IMAGE_RAW.type, "/front/rgb", 5)
+    live = subprocess.Popen(
+        command,
+        env=os.environ | {"ROS_DOMAIN_ID": str(bench.domain)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # a group of its own, for Ctrl-C
+        text=True,
+    )
+    try:
+        bench.until(lambda: images.get_subscription_count() == 1)
+        for i, picture in enumerate(rehearsed.pictures[:8], start=1):
+            images.publish(image_message(picture, i * SECOND, "camera"))
+            bench.until(lambda i=i: len(list(folder.glob("*.png"))) == i)
+        os.killpg(live.pid, signal.SIGINT)
+        output, _ = live.communicate(timeout=60)
+    finally:
+        if live.poll() is None:
+            os.killpg(live.pid, signal.SIGKILL)
+            live.wait()
+    assert live.returncode == 0
+    assert json.loads(output)["pictures"]["with_board"] == 8
