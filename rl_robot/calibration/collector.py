@@ -43,13 +43,15 @@ class Taken:
 
     Attributes:
         stamp_ns: when it was captured.
-        image: (H, W) or (H, W, 3) RGB.
+        size: width and height, px.
+        image: (H, W) or (H, W, 3) RGB, until somebody has kept it; None where nobody wants to.
         view: what calibration makes of it.
         joints: (n,) positions of the arm's joints at that moment; empty without a robot.
     """
 
     stamp_ns: int
-    image: Image
+    size: tuple[int, int]
+    image: Image | None
     view: View
     joints: Array
 
@@ -128,6 +130,7 @@ class Collector:
         joints: Sequence[str] = (),
         hand: Callable[[Array], Array] | None = None,
         speed: float = SPEED,
+        keep_images: bool = False,
     ) -> None:
         """Begin with nothing.
 
@@ -137,6 +140,7 @@ class Collector:
             hand: gives the pose (4, 4) of the hand in the base frame for joint positions (n,);
                 None where only the camera matters: then pictures need no joint states.
             speed: of a joint from which on the robot is in motion, rad/s or m/s.
+            keep_images: whether ``taken`` holds the pictures themselves.
         """
         self.taken: list[Taken] = []
         self.refused: Counter[str] = Counter()
@@ -145,6 +149,7 @@ class Collector:
         self.board = board
         self._hand = hand
         self._speed = speed
+        self._keep_images = keep_images
         self._waiting: deque[_Waiting] = deque()
 
     @property
@@ -205,8 +210,10 @@ class Collector:
             _moved_on(corners, taken.view.corners, image.shape[1]) for taken in self.taken
         ):
             return SAME
+        size = (image.shape[1], image.shape[0])
+        kept = image if self._keep_images else None
         view = View(picture.name, corners, hand)
-        self.taken.append(Taken(picture.stamp_ns, image, view, joints))
+        self.taken.append(Taken(picture.stamp_ns, size, kept, view, joints))
         return ""
 
 

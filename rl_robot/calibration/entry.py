@@ -72,7 +72,7 @@ def write_entry(robot: Robot, camera: str, values: Mapping[str, Any]) -> Path:
     path = robot.source
     check_own_file(path)
     try:
-        old = path.read_text(encoding="utf-8")
+        old = path.read_bytes().decode("utf-8")  # with its own ends of lines
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
     new = _replaced(old, camera, values, path)
@@ -80,9 +80,9 @@ def write_entry(robot: Robot, camera: str, values: Mapping[str, Any]) -> Path:
     candidate = path.with_name(f".{path.stem}.calibrated.yaml")
     backup = _free_name(path)
     try:
-        candidate.write_text(new, encoding="utf-8")
+        candidate.write_bytes(new.encode("utf-8"))
         _check_loads(candidate, robot, camera, values)
-        backup.write_text(old, encoding="utf-8")
+        backup.write_bytes(old.encode("utf-8"))
         candidate.chmod(path.stat().st_mode)
         os.replace(candidate, path)
     except OSError as error:

@@ -21,6 +21,7 @@ from rl_robot.errors import UserError
 from rl_robot.robots.description import Robot
 
 Array = NDArray[np.float64]
+Image = NDArray[np.uint8]
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 JOINTS_FILE = "joints.json"
@@ -74,7 +75,9 @@ def read_folder(
         if corners is None:
             collector.refused[NO_BOARD] += 1
             continue
-        collector.taken.append(Taken(0, image, View(path.name, corners, pose), np.zeros(0)))
+        size = (image.shape[1], image.shape[0])
+        view = View(path.name, corners, pose)
+        collector.taken.append(Taken(0, size, None, view, np.zeros(0)))
 
 
 class FolderWriter:
@@ -100,20 +103,25 @@ class FolderWriter:
         except OSError as error:
             raise UserError(f"{folder}: no pictures can be kept there ({error})") from None
 
-    def add(self, taken: Taken) -> None:
+    def add(self, stamp_ns: int, image: Image, joints: Array) -> None:
         """Write a picture, and the table anew.
+
+        Args:
+            stamp_ns: when it was captured.
+            image: (H, W) or (H, W, 3) RGB.
+            joints: (n,) positions of the arm's joints; empty where they do not matter.
 
         Raises:
             UserError: the disk does not take it.
         """
         name = f"{len(self._rows):03}.png"
-        positions = dict(zip(self._joints, taken.joints.tolist(), strict=False))
-        self._rows.append({"file": name, "stamp_ns": taken.stamp_ns, "joints": positions})
-        image = taken.image if taken.image.ndim == 2 else taken.image[..., ::-1]
+        positions = dict(zip(self._joints, joints.tolist(), strict=True))
+        self._rows.append({"file": name, "stamp_ns": stamp_ns, "joints": positions})
+        blue_first = image if image.ndim == 2 else image[..., ::-1]
         table = self._folder / JOINTS_FILE
         beside = table.with_suffix(".new")
         try:
-            (self._folder / name).write_bytes(cv2.imencode(".png", image)[1].tobytes())
+            (self._folder / name).write_bytes(cv2.imencode(".png", blue_first)[1].tobytes())
             beside.write_text(json.dumps(self._rows, indent=1), encoding="utf-8")
             beside.replace(table)
         except OSError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,17 +59,21 @@ class Gathered:
         """
         self.refused += collector.refused
         self.damaged += collector.damaged
+        there = {view.name for view in self.views}
         for taken in collector.taken:
+            if taken.view.name in there:  # several folders number their pictures alike
+                view = replace(taken.view, name=f"{where}/{taken.view.name}")
+                taken = replace(taken, view=view)
             self._add(taken, where)
 
     def _add(self, taken: Taken, where: str) -> None:
-        height, width = taken.image.shape[:2]
-        if self.views and (width, height) != self.size:
+        width, height = taken.size
+        if self.views and taken.size != self.size:
             raise UserError(
                 f"{where}: {taken.view.name} is of {width}x{height} pixels, those before are of "
                 f"{self.size[0]}x{self.size[1]}: calibrate one size at a time"
             )
-        self.size = (width, height)
+        self.size = taken.size
         self.views.append(taken.view)
 
 
@@ -111,6 +115,10 @@ def gather(
     Raises:
         UserError: nothing there, nothing of the topics, or a part of it is damaged.
     """
+    paths = [Path(place).resolve() for place in places]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise UserError(f"{path} is given twice: its pictures would count twice")
     found = Gathered()
     hand = hand_of(robot) if robot is not None and with_robot else None
     for place in places:

@@ -4,7 +4,7 @@ It only listens. It says what is still missing, keeps the pictures in a folder, 
 when they are enough.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -55,7 +55,11 @@ class CalibratorNode(GraphNode):
         self._enough = given.enough
         joints = robot.arm_joints if robot else ()
         self._collector = Collector(
-            board, joints=joints, hand=hand_of(robot) if robot else None, speed=given.speed
+            board,
+            joints=joints,
+            hand=hand_of(robot) if robot else None,
+            speed=given.speed,
+            keep_images=True,
         )
         self._writer = FolderWriter(Path(given.folder), joints)
         self._kept = 0
@@ -118,11 +122,13 @@ class CalibratorNode(GraphNode):
         taken = self._collector.taken
         if len(taken) == self._kept:
             return
-        size = taken[0].image.shape[:2]
-        if any(one.image.shape[:2] != size for one in taken[self._kept :]):
-            raise UserError("the camera changed the size of its pictures: begin again")
-        for one in taken[self._kept :]:
-            self._writer.add(one)
+        for place in range(self._kept, len(taken)):
+            one = taken[place]
+            if one.size != taken[0].size:
+                raise UserError("the camera changed the size of its pictures: begin again")
+            assert one.image is not None
+            self._writer.add(one.stamp_ns, one.image, one.joints)
+            taken[place] = replace(one, image=None)
         self._kept = len(taken)
         self._refused = self._collector.refused.copy()
         self.health["pictures"] = str(self._kept)
@@ -133,8 +139,8 @@ class CalibratorNode(GraphNode):
 
     def _missing(self) -> str:
         taken = self._collector.taken
-        height, width = taken[0].image.shape[:2] if taken else (1, 1)
-        coverage = Coverage.of(self._board, [one.view for one in taken], (width, height))
+        size = taken[0].size if taken else (1, 1)
+        coverage = Coverage.of(self._board, [one.view for one in taken], size)
         missing = coverage.missing(self._enough)
         return f"still missing: {'; '.join(missing)}" if missing else ""
 

@@ -13,7 +13,6 @@ from known_views import LENS, difference
 from rehearsals import Rehearsed
 from scipy.spatial.transform import Rotation
 
-from rl_robot.calibration.collector import Taken
 from rl_robot.calibration.folder import FolderWriter
 from rl_robot.calibration.views import transform
 from rl_robot.cli import main
@@ -29,7 +28,7 @@ def pictures(rehearsed: Rehearsed, tmp_path_factory: pytest.TempPathFactory) -> 
     for stamp, (joints, picture) in enumerate(
         zip(rehearsed.joints, rehearsed.pictures, strict=True), start=1
     ):
-        writer.add(Taken(stamp, picture, None, joints))  # type: ignore[arg-type]
+        writer.add(stamp, picture, joints)
     return folder
 
 

@@ -61,6 +61,14 @@ def test_only_the_cameras_lines_change_and_the_old_file_is_kept(robot: Robot) ->
     assert camera.position[0] == pytest.approx(robot.cameras[0].position[0] + 0.001)
 
 
+def test_ends_of_lines_stay_as_they_are(robot: Robot) -> None:
+    before = robot.source.read_bytes().replace(b"\n", b"\r\n")
+    robot.source.write_bytes(before)
+    write_entry(robot, "camera", moved(robot, 0.001))
+    after = robot.source.read_bytes()
+    assert after.count(b"\r\n") == after.count(b"\n") == before.count(b"\n")
+
+
 def test_an_earlier_backup_stays(robot: Robot) -> None:
     first = write_entry(robot, "camera", moved(robot, 0.001))
     kept = first.read_text()

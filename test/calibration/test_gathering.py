@@ -252,6 +252,15 @@ def test_pictures_of_two_sizes_are_refused(tmp_path: Path) -> None:
         read(place)
 
 
+def test_pictures_of_two_folders_keep_apart_and_one_given_twice_is_refused(tmp_path: Path) -> None:
+    places = [folder(tmp_path / name, joint_rows()) for name in ("one", "two")]
+    options: dict[str, Any] = {"topics": Topics(), "camera_asked": False, "speed": 0.01}
+    found = gather([str(p) for p in places], BOARD, ROBOT, with_robot=True, **options)
+    assert len({view.name for view in found.views}) == 6
+    with pytest.raises(UserError, match="is given twice"):
+        gather([str(places[0])] * 2, BOARD, ROBOT, with_robot=True, **options)
+
+
 def test_nothing_there_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no bag at"):
         read(tmp_path / "none")
