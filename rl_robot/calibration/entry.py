@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,13 @@ from scipy.spatial.transform import Rotation
 from rl_robot.calibration.views import Lens, inverse
 from rl_robot.errors import UserError
 from rl_robot.resources import resource_files
-from rl_robot.robots.description import Robot, load_robot
+from rl_robot.robots.description import Camera, Robot, load_robot
 from rl_robot.robots.urdf import parse_urdf
 
 Array = NDArray[np.float64]
 Values = dict[str, Any]
 
+_BY_HAND = "write the entry that was printed into it by hand"
 _KEY_LINE = re.compile(r"^(?P<indent> +)(?P<key>\w+):(?P<gap>[ ]*)(?P<rest>.*)$")
 
 
@@ -50,8 +53,14 @@ def camera_values(lens: Lens | None, pose: Array | None) -> Values:
 
 def entry_text(name: str, values: Mapping[str, Any]) -> str:
     """Return the entry as lines of YAML."""
-    lines = ["cameras:", f"  {name}:"]
-    return "\n".join([*lines, *(f"    {key}: {_text(value)}" for key, value in values.items())])
+    return _section_text({name: values})
+
+
+def _section_text(cameras: Mapping[str, Mapping[str, Any]]) -> str:
+    lines = ["cameras:"]
+    for name, values in cameras.items():
+        lines += [f"  {name}:", *(f"    {key}: {_text(value)}" for key, value in values.items())]
+    return "\n".join(lines)
 
 
 def write_entry(robot: Robot, camera: str, values: Mapping[str, Any]) -> Path:
@@ -75,8 +84,7 @@ def write_entry(robot: Robot, camera: str, values: Mapping[str, Any]) -> Path:
         old = path.read_bytes().decode("utf-8")  # with its own ends of lines
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
-    new = _replaced(old, camera, values, path)
-    _check_only_these(old, new, camera, values, path)
+    new = _changed(old, robot, camera, values, path)
     candidate = path.with_name(f".{path.stem}.calibrated.yaml")
     backup = _free_name(path)
     try:
@@ -105,17 +113,46 @@ def check_own_file(path: Path) -> None:
         )
 
 
+def _changed(text: str, robot: Robot, camera: str, values: Mapping[str, Any], path: Path) -> str:
+    """Return the file's text with the values in it.
+
+    Raises:
+        UserError: its lines can't be replaced so that everything else stays.
+    """
+    document = yaml.safe_load(text)
+    expected = deepcopy(document)
+    if "cameras" in document:
+        new = _replaced(text, camera, values, path)
+        expected["cameras"][camera].update(values)
+    else:  # a variant of another robot, whose cameras it takes over as they are
+        cameras = {one.name: _values_of(one) for one in robot.cameras}
+        cameras[camera].update(values)
+        expected["cameras"] = cameras
+        new = text.rstrip() + f"\n\n{_section_text(cameras)}\n"
+    try:
+        same = yaml.safe_load(new) == expected
+    except yaml.YAMLError:
+        same = False
+    if not same:
+        raise UserError(f"{path}: its lines can't be replaced safely: {_BY_HAND}")
+    return new
+
+
+def _values_of(camera: Camera) -> Values:
+    """Return a camera's entry, complete."""
+    values = {field.name: getattr(camera, field.name) for field in fields(camera)}
+    del values["name"]
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
 def _replaced(text: str, camera: str, values: Mapping[str, Any], path: Path) -> str:
     """Return the text with the values' lines in the camera's block replaced, or added to it."""
     lines = text.splitlines(keepends=True)
     block = _block(lines, ["cameras", camera])
-    if block is None and "cameras" not in yaml.safe_load(text):  # it extends another robot's
-        return text.rstrip("\n") + f"\n\n{entry_text(camera, values)}\n"
     contents = [i for i in block or () if _is_content(lines[i])]
     if not contents:
         raise UserError(
-            f"{path}: cameras: {camera} does not have its values on lines of their own: write the "
-            "entry that was printed into it by hand"
+            f"{path}: cameras: {camera} does not have its values on lines of their own: {_BY_HAND}"
         )
     inner = _indent(lines[contents[0]])
     left = dict(values)
@@ -182,23 +219,6 @@ def _text(value: Any) -> str:
         return str(value)
     digits = f"{value:.9f}".rstrip("0")  # not 1e-05, which YAML 1.1 takes for text
     return digits + "0" if digits.endswith(".") else digits
-
-
-def _check_only_these(
-    old: str, new: str, camera: str, values: Mapping[str, Any], path: Path
-) -> None:
-    """Check that the new text says what the old one did, but for these values."""
-    try:
-        before, after = yaml.safe_load(old), yaml.safe_load(new)
-        before.setdefault("cameras", {}).setdefault(camera, {}).update(values)
-        same = before == after
-    except (yaml.YAMLError, AttributeError):
-        same = False
-    if not same:
-        raise UserError(
-            f"{path}: its lines can't be replaced safely: write the entry that was printed into it "
-            "by hand"
-        )
 
 
 def _check_loads(candidate: Path, robot: Robot, camera: str, values: Mapping[str, Any]) -> None:

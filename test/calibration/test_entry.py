@@ -1,5 +1,6 @@
 """The entry in the robot's YAML: only its lines change, and nothing is lost."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -122,6 +123,21 @@ def test_a_pose_away_from_the_urdfs_frame_is_not_written_and_both_ways_out_work(
     )
     write_entry(robot, "camera", moved(robot, 0.1) | {"frame_id": "elsewhere"})
     assert load_robot(str(robot.source)).cameras[0].frame_id == "elsewhere"
+
+
+def test_a_variant_of_another_robot_gets_all_cameras_of_its_own(robot: Robot) -> None:
+    """Its file has none: what is said there takes the place of what the other file says."""
+    text = re.sub(r"(?ms)^cameras:.*?(?=^joint_states)", "", robot.source.read_text())
+    variant = robot.source.with_name("variant.yaml")
+    variant.write_text(text)
+    second = dataclasses.replace(robot.cameras[0], name="second", fx=600.0)
+    both = dataclasses.replace(robot, source=variant, cameras=(*robot.cameras, second))
+    write_entry(both, "camera", moved(robot, 0.001))
+    assert variant.read_text().startswith(text.rstrip())
+    after = load_robot(str(variant))
+    assert after.camera("camera").fx == 800.5
+    assert after.camera("camera").rate == robot.cameras[0].rate
+    assert after.camera("second") == second
 
 
 def test_a_robot_that_comes_with_the_package_is_not_changed() -> None:
