@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rl_robot.calibration.board import Board
 from rl_robot.calibration.bundle import POSES, Bundle, Prior, Solution
 from rl_robot.calibration.hand_eye import check_motion, solve_closed_form
+from rl_robot.calibration.strays import without_strays
 from rl_robot.calibration.views import (
     Lens,
     View,
@@ -116,6 +117,7 @@ def calibrate_extrinsics(
             size than said, or a robot that contradicts its pictures.
     """
     check_motion(_hands(views))
+    views = without_strays(board, views, lens)
     bundle = _bundle(board, views, mount)
     seen = [board_pose(board, view.corners, lens)[0] for view in views]
     start = solve_closed_form(bundle.arms, np.array(seen))

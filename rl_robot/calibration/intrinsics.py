@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rl_robot.calibration.board import Board
 from rl_robot.calibration.coverage import Coverage
+from rl_robot.calibration.strays import without_strays
 from rl_robot.calibration.views import Lens, View, board_pose, groups_of, jackknife_covariance
 from rl_robot.errors import UserError
 
@@ -76,13 +77,16 @@ def calibrate_intrinsics(
             f"{len(views)} pictures with the board: at least {LEAST_VIEWS} are needed, 15 to 30 "
             "are good"
         )
-    used = list(range(len(views)))
+    views, used = list(views), list(range(len(views)))
     for _ in range(_ROUNDS):
         lens, sigma = fit_lens(board, [views[i] for i in used], size, third_radial)
-        errors = np.array([board_pose(board, view.corners, lens)[1] for view in views])
+        cleaned = without_strays(board, views, lens)
+        errors = np.array([board_pose(board, view.corners, lens)[1] for view in cleaned])
         limit = max(OUTLIER * float(np.median(errors)), OUTLIER_FLOOR)
         kept = [i for i, error in enumerate(errors) if error <= limit]
-        if kept == used or len(kept) < LEAST_VIEWS:
+        same = all(new is old for new, old in zip(cleaned, views, strict=True))
+        views = cleaned
+        if (same and kept == used) or len(kept) < LEAST_VIEWS:
             break
         used = kept
     kept_views = [views[i] for i in used]

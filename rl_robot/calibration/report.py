@@ -74,7 +74,7 @@ def _pictures(found: Calibration) -> Table:
     rows += [("damaged", text) for text in gathered.damaged]
     rows += _covered(coverage)
     width, height = gathered.size
-    return Table(f"Pictures of {width}x{height} px, {found.board}", ("", ""), rows)
+    return Table(f"Pictures of {width}x{height} px, {found.board}", ("what", ""), rows)
 
 
 def _covered(coverage: Coverage) -> list[tuple[str, str]]:
@@ -144,7 +144,7 @@ def _pose(found: Extrinsics) -> Table:
         f"{1e3 * found.pixel * found.held_out:.2f} mm at the board, {found.distance:.2f} m away.\n"
         "1 sigma of turns: about the camera's, or the board's, own x, y and z axes."
     )
-    return Table("Extrinsics", ("", "value", "1 sigma"), rows, note)
+    return Table("Extrinsics", ("what", "value", "1 sigma"), rows, note)
 
 
 def _errors(found: Calibration) -> Table:

@@ -96,6 +96,23 @@ def test_pictures_that_contradict_the_others_are_left_out_and_named() -> None:
     assert difference(found.camera, made.camera) < (0.2, 0.02)
 
 
+def test_a_corner_that_contradicts_the_others_of_its_picture_costs_only_itself() -> None:
+    """As one found at the edge of a finger that hides the next."""
+    made = make(12, 2)
+    views = list(made.views)
+    pixels = views[3].corners.pixels.copy()
+    pixels[1] += (1.6, -0.8)
+    views[3] = dataclasses.replace(views[3], corners=Corners(views[3].corners.ids, pixels))
+    alone = calibrate_intrinsics(BOARD, views, SIZE)
+    clean = calibrate_intrinsics(BOARD, made.views, SIZE)
+    assert alone.left_out == ()
+    off = np.abs(np.array(alone.lens.values) - clean.lens.values)[:4]
+    assert (off < 0.5 * clean.sigma[:4]).all()
+    found = calibrate_extrinsics(BOARD, views, LENS)
+    assert found.left_out == ()
+    assert found.errors["3.png"] < 0.3
+
+
 def test_a_robot_that_contradicts_most_pictures_is_refused() -> None:
     made = make(15, 3)
     random = np.random.default_rng(0)
