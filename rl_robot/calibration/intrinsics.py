@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from rl_robot.calibration.board import Board
 from rl_robot.calibration.coverage import Coverage
@@ -33,8 +34,9 @@ class Intrinsics:
 
     Attributes:
         lens: the intrinsics.
-        covariance: (9, 9) of ``lens.values``, by the jackknife over groups of pictures.
-        sigma: (9,) standard deviations: the larger of that and by linearization.
+        covariance: (9, 9) of ``lens.values``, by linearization, as large as the jackknife over
+            groups of pictures says.
+        sigma: (9,) standard deviations: the larger of the two.
         errors: each picture's reprojection error by its name, px RMS, also of those left out.
         left_out: the pictures that contradict the others.
         rms, held_out: px RMS of the pictures used; of pictures that the lens was not made from,
@@ -91,15 +93,20 @@ def calibrate_intrinsics(
         used = kept
     kept_views = [views[i] for i in used]
     _check_tilt(board, kept_views, lens)
-    covariance, held_out = _jackknife(board, kept_views, size, third_radial)
-    sigma = np.sqrt(np.maximum(np.diag(covariance), sigma**2))
+    rms = math.sqrt(float(np.mean(errors[used] ** 2)))
+    scattered, held_out = _jackknife(board, kept_views, size, third_radial)
+    covariance = _covariance(board, kept_views, lens, sigma > 0.0, rms)
+    # Ten groups say how large the errors are, but not how those of eight values go together.
+    free = np.diag(covariance) > 0.0
+    covariance *= max(1.0, float(np.mean(scattered[free] / np.diag(covariance)[free])))
+    sigma = np.sqrt(np.maximum(np.diag(covariance), scattered))
     return Intrinsics(
         lens=lens,
         covariance=covariance,
         sigma=sigma,
         errors={view.name: float(error) for view, error in zip(views, errors, strict=True)},
         left_out=tuple(view.name for i, view in enumerate(views) if i not in used),
-        rms=math.sqrt(float(np.mean(errors[used] ** 2))),
+        rms=rms,
         held_out=held_out,
         coverage=coverage,
         advice=tuple(_advice(lens, sigma, coverage)),
@@ -137,14 +144,43 @@ def fit_lens(
 def _jackknife(
     board: Board, views: Sequence[View], size: tuple[int, int], third_radial: bool
 ) -> tuple[Array, float]:
-    """Return the covariance (9, 9) and the held-out error, px RMS, by leaving out groups."""
+    """Return variances (9,) and the held-out error, px RMS, by leaving out groups."""
     values, squares = [], []
     for group in groups_of(len(views)):
         rest = [view for i, view in enumerate(views) if i not in group]
         lens, _ = fit_lens(board, rest, size, third_radial)
         values.append(lens.values)
         squares += [board_pose(board, views[i].corners, lens)[1] ** 2 for i in group]
-    return jackknife_covariance(np.array(values)), math.sqrt(float(np.mean(squares)))
+    variances = np.diag(jackknife_covariance(np.array(values)))
+    return variances, math.sqrt(float(np.mean(squares)))
+
+
+def _covariance(
+    board: Board, views: Sequence[View], lens: Lens, free: NDArray[np.bool_], rms: float
+) -> Array:
+    """Return the covariance (9, 9) of the lens' values, whatever the board's poses are.
+
+    By linearization: what each picture says of the lens is what its own pose can't explain (the
+    Schur complement of the poses in the normal equations).
+    """
+    information = np.zeros((_LENS_VALUES, _LENS_VALUES))
+    corners = 0
+    for view in views:
+        pose, _ = board_pose(board, view.corners, lens)
+        turn = Rotation.from_matrix(pose[:3, :3]).as_rotvec()
+        points = board.corners[view.corners.ids]
+        _, slopes = cv2.projectPoints(points, turn, pose[:3, 3], lens.matrix, lens.distortion)
+        by_pose, by_lens = slopes[:, :6], slopes[:, 6 : 6 + _LENS_VALUES]
+        unexplained = by_lens - by_pose @ np.linalg.lstsq(by_pose, by_lens, rcond=None)[0]
+        information += by_lens.T @ unexplained
+        corners += len(points)
+    unknowns = int(free.sum()) + 6 * len(views)
+    variance = rms**2 * corners / max(1, 2 * corners - unknowns)
+    covariance = np.zeros_like(information)
+    scale = np.sqrt(np.maximum(np.diag(information)[free], 1e-12))
+    inner = np.linalg.pinv(information[np.ix_(free, free)] / np.outer(scale, scale))
+    covariance[np.ix_(free, free)] = variance * inner / np.outer(scale, scale)
+    return covariance
 
 
 def _check_tilt(board: Board, views: Sequence[View], lens: Lens) -> None:
