@@ -8,6 +8,7 @@ from setuptools import find_packages, setup
 
 PACKAGE = "rl_robot"
 NODES = (
+    "calibrator",
     "camera",
     "container",
     "doctor",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rl_robot import __version__
 from rl_robot.bag_commands import add_bag_commands
+from rl_robot.calibrate_commands import add_calibrate_commands
 from rl_robot.errors import UserError
 
 BAD_INPUT = 2
@@ -179,6 +180,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(run_command=_evaluate)
 
     add_bag_commands(commands)
+    add_calibrate_commands(commands)
 
     topics = commands.add_parser("topics", help="print docs/topics.md: every topic and its QoS")
     topics.set_defaults(run_command=_topics)

@@ -1,6 +1,7 @@
 """The MuJoCo model of a robot in a scene, made in code from the URDF and a scene description."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,10 +173,16 @@ def _triple(values: Any) -> tuple[float, float, float]:
     return a, b, c
 
 
-def build_model(robot: Robot, scene: Scene, *, physics_step: float = 0.005) -> mujoco.MjModel:
+def build_model(
+    robot: Robot,
+    scene: Scene,
+    *,
+    physics_step: float = 0.005,
+    add: Callable[[mujoco.MjSpec], None] | None = None,
+) -> mujoco.MjModel:
     """Return the model of the robot in the scene: one position actuator per commanded joint.
 
-    Actuators carry their joint's name, objects and cameras their own.
+    Actuators carry their joint's name, objects and cameras their own; ``add`` may add more.
 
     Raises:
         UserError: MuJoCo cannot build the robot's URDF.
@@ -186,6 +193,8 @@ def build_model(robot: Robot, scene: Scene, *, physics_step: float = 0.005) -> m
     for camera in robot.cameras:
         _add_camera(spec, camera)
     _prepare_robot(spec, robot, scene)
+    if add is not None:
+        add(spec)
     inertias = _joint_inertias(compile_model(spec, robot), robot)
     for joint in robot.joints:
         gripper = robot.gripper is not None and joint.name == robot.gripper.joint

@@ -1,0 +1,1 @@
+"""Camera calibration from a ChArUco board: intrinsics, and where the camera is on the robot."""
