@@ -460,7 +460,9 @@ def main() -> int:
     parser = options(__doc__, quick="20,000 commands")
     parser.add_argument("--commands", type=int, default=1_000_000, help="in all, over the robots")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--robot", choices=[*ROBOTS, "both"], default="both")
+    parser.add_argument(
+        "--robot", default="both", help=f"any with a gripper; both: {' and '.join(ROBOTS)}"
+    )
     parser.add_argument(
         "--dynamics", type=int, help=f"commands in simulation; 1 in {SIMULATED} by default"
     )

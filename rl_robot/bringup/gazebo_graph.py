@@ -174,7 +174,7 @@ def _ros_gz(values: Mapping[str, str]) -> list[NodeSpec]:
 
 def _classic(values: Mapping[str, str]) -> list[NodeSpec]:
     namespace = _namespace(values)
-    clock = ("-r", f"/clock:=/{namespace}/clock") if namespace else ()
+    clock = ("--remap", f"/clock:=/{namespace}/clock") if namespace else ()
     server = NodeSpec(
         executable="gzserver",
         name="gazebo",

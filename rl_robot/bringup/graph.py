@@ -46,6 +46,7 @@ class NodeSpec:
         arguments: of the command line, before what ROS adds.
         environment: variables that it has beside those of all.
         once: its work is done when it ends with status 0; another one ends the graph.
+        shown: its output goes to the terminal, as that of a required node does, not to its log.
         real_time: the wall clock goes on without it, so that it must wait for no other process.
     """
 
@@ -62,6 +63,7 @@ class NodeSpec:
     arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     once: bool = False
+    shown: bool = False
 
 
 def _unchanged(values: dict[str, str]) -> dict[str, str]:

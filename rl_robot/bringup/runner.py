@@ -126,7 +126,7 @@ class Runner:
             self._command(place.spec),
             self._log_folder / f"{place.spec.name}.log",
             {**self._environment, **place.spec.environment},
-            show_output=place.spec.required,
+            show_output=place.spec.required or place.spec.shown,
         )
 
     def _stop(self) -> None:

@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rl_robot.bringup.arguments import session_arguments
-from rl_robot.bringup.graph import Graph, NodeSpec, Value
+from rl_robot.bringup.arguments import BOOLEANS, session_arguments
+from rl_robot.bringup.graph import Argument, Graph, NodeSpec, Value
 from rl_robot.errors import UserError
 from rl_robot.experience.runs import RunFolder
 from rl_robot.faults.plan import NO_FAULTS, load_plan
 from rl_robot.policies import load_policy
-from rl_robot.robots.description import load_robot
+from rl_robot.robots.commands import check_messages, check_simulated
+from rl_robot.robots.description import Robot, load_robot
 from rl_robot.ros.pace import parse_pace
 from rl_robot.safety.chain import make_filter, make_recovery, parse_off
 from rl_robot.simulation.simulators import SIMULATORS, check_simulator
@@ -42,7 +43,12 @@ def check_session(values: Mapping[str, str]) -> None:
         raise UserError("camera is for a real robot: give simulator:=none as well, or no camera")
     if values["simulator"] in SIMULATORS:
         check_simulator(values["simulator"])
+    if values.get("dry_run") == "true" and values["simulator"] in SIMULATORS:
+        raise UserError("dry_run is for a real robot: give simulator:=none as well")
     task, robot = load_task(values["task"]), load_robot(values["robot"])
+    if values["simulator"] in SIMULATORS:
+        check_simulated(robot)
+    check_messages(robot)
     load_policy(values["policy"], task, robot)
     make_recovery(robot, make_filter(robot, period=task.period))
     _check_relays(values)
@@ -103,14 +109,17 @@ def graph_of_session(
     if namespace:
         # Simulated time is the robot's own: rclpy would look for it outside the namespace.
         remappings["/clock"] = f"/{namespace}/clock"
-    joint_states = load_robot(values["robot"]).joint_state_topic
-    if joint_states != "joint_states":
-        remappings["joint_states"] = joint_states
+    remappings |= _drivers_topics(load_robot(values["robot"]))
     faulty = values["faults"] != NO_FAULTS
     real_time = parse_pace(values["pace"]) is not None
 
     def node(
-        name: str, further: Mapping[str, Value] = {}, *, required: bool = False, **own: Value
+        name: str,
+        further: Mapping[str, Value] = {},
+        *,
+        required: bool = False,
+        shown: bool = False,
+        **own: Value,
     ) -> NodeSpec:
         return NodeSpec(
             executable=name,
@@ -119,9 +128,11 @@ def graph_of_session(
             remappings=remappings,
             namespace=namespace,
             required=required,
+            shown=shown,
             real_time=real_time,
         )
 
+    dry_run = values.get("dry_run") == "true"
     simulated = values["simulator"] != "none"
     # Paced, the sensors' stamps are the clock; at the wall clock's pace safety needs one that runs.
     simulated_clock = simulated and real_time
@@ -139,6 +150,8 @@ def graph_of_session(
             enabled=simulated,
             use_sim_time=simulated_clock or values["use_sim_time"] == "true",
             safety_off=values["safety_off"],
+            dry_run=dry_run,
+            shown=dry_run,
         ),
         node("reset"),
         *([node("recorder", recorded, run=run)] if record else []),
@@ -158,6 +171,13 @@ def graph_of_session(
     acquainted = make_acquainted(_relayed([*nodes, supervisor], values))
     together = values["processes"] == "one" or (values["processes"] == "auto" and not real_time)
     return _contained(acquainted) if together else acquainted
+
+
+def _drivers_topics(robot: Robot) -> dict[str, str]:
+    """Return how topics of the graph are called by the robot's drivers, where differently."""
+    names = {"joint_states": robot.joint_state_topic}
+    names |= {f"{camera.name}/image_raw": camera.topic for camera in robot.cameras}
+    return {ours: theirs for ours, theirs in names.items() if ours != theirs}
 
 
 def _contained(nodes: list[NodeSpec]) -> list[NodeSpec]:
@@ -246,7 +266,15 @@ COLLECT = Graph(
 DEPLOY = Graph(
     name="deploy",
     description="Run a policy without exploration, until stopped",
-    arguments=session_arguments(pace="1.0", episodes=0, split="test", record="false"),
+    arguments=(
+        *session_arguments(pace="1.0", episodes=0, split="test", record="false"),
+        Argument(
+            "dry_run",
+            "false",
+            "a real robot is sent nothing: what it would be is said on dry_run/<topic> and here",
+            choices=BOOLEANS,
+        ),
+    ),
     nodes=lambda values: _session(values, explore=False),
     log_folder=lambda values: run_folder(values) / "log",
     prepare=_prepare_session,

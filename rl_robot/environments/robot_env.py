@@ -15,7 +15,7 @@ from rl_robot.environments.control_loop import ControlLoop
 from rl_robot.errors import UserError
 from rl_robot.experience.alignment import Snapshot, SnapshotAssembler, yaw_of_quaternion
 from rl_robot.perception.block import BlockDetector, PoseTracker
-from rl_robot.robots.commands import interface_motion
+from rl_robot.robots.commands import check_simulated, interface_motion
 from rl_robot.robots.description import load_robot
 from rl_robot.safety.chain import make_filter
 from rl_robot.simulation.simulator import Simulator
@@ -61,6 +61,7 @@ class RobotEnv(gymnasium.Env[FlatObservation, npt.NDArray[np.float32]]):
             raise UserError(f"unknown perception {perception!r}: expected camera or truth")
         self.task = task if isinstance(task, Task) else load_task(task)
         self.robot = load_robot(robot)
+        check_simulated(self.robot)
         if not self.robot.cameras:
             raise UserError(f"robot {self.robot.name} has no camera: list one in its YAML")
         self.perception = perception

@@ -56,16 +56,20 @@ _RULES = {
 }
 
 
-def topic_rules(topics: Iterable[str], controllers: Collection[str]) -> dict[str, TopicRule]:
+def topic_rules(
+    topics: Iterable[str], controllers: Collection[str], stamped: Collection[str] = ()
+) -> dict[str, TopicRule]:
     """The rule of each of the graph's topics (relative names).
 
     ``controllers`` are the topics of the robot's command interfaces, on which stamps mean the
-    start time of the motion.
+    start time of the motion, but for those that are ``stamped`` with when they were sent.
     """
-    return {topic: _rule(topic, controllers) for topic in topics}
+    return {topic: _rule(topic, controllers, stamped) for topic in topics}
 
 
-def _rule(topic: str, controllers: Collection[str]) -> TopicRule:
+def _rule(topic: str, controllers: Collection[str], stamped: Collection[str]) -> TopicRule:
+    if topic in stamped:
+        return TopicRule("command")
     if topic in controllers:
         return TopicRule("command", stamped=False, follows="safety/command")
     if topic in _RULES:

@@ -67,7 +67,8 @@ class RecorderNode(GraphNode):
         self._run = RunFolder.create(Path(given.run))
         self._types = recorded_topics(robot, task)
         controllers = {interface.topic for interface in robot.interfaces}
-        rules = topic_rules(self._types, controllers)
+        stamped = {interface.topic for interface in robot.interfaces if interface.stamped}
+        rules = topic_rules(self._types, controllers, stamped)
         # Messages of an episode are held back for little: a process that dies takes them along.
         # Paced, everything of a tick has been said before the next one begins, the news too.
         self._paced = parse_pace(given.pace) is None

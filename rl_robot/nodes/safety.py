@@ -17,14 +17,14 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool, Float64MultiArray
+from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from rl_robot.bags.cdr import numbers_bytes, read_joint_state, trajectory_bytes
+from rl_robot.errors import UserError
 from rl_robot.robots.cartesian import Motion
-from rl_robot.robots.commands import ARRAY, interface_motion
-from rl_robot.robots.description import CommandInterface, load_robot
+from rl_robot.robots.description import load_robot
 from rl_robot.ros import topics
 from rl_robot.ros.mailbox import Mailbox
 from rl_robot.ros.messages import (
@@ -36,6 +36,7 @@ from rl_robot.ros.node import GraphNode, run
 from rl_robot.ros.observer import episode_of
 from rl_robot.ros.pace import parse_pace
 from rl_robot.ros.parameters import read_parameters
+from rl_robot.ros.writers import Writers
 from rl_robot.safety.arbiter import SOURCES, TAKE_OVER, Arbiter
 from rl_robot.safety.chain import make_filter, make_recovery, parse_off
 from rl_robot.safety.checks import CommandRefused, RawCommand, check_command
@@ -75,6 +76,7 @@ class Parameters:
     watchdog: float = 5.0  # s of wall time after which a paced tick goes on with a hold
     safety_off: str = ""  # constraints that are not kept, for ablations in simulation
     supervisor_silence: float = 2.0  # s of wall time after which a running episode counts as over
+    dry_run: bool = False  # nothing is sent to the controllers: see rl_robot/ros/writers.py
     replayed: bool = False  # paced, each episode begins anew where its joint states say: see player
 
 
@@ -127,12 +129,21 @@ class SafetyNode(GraphNode):
         self._progress_at = self._now()
         self._counts = {"executed": 0, "held": 0, "refused": 0, "interventions": 0, "lost": 0}
 
-        self._writers = {
-            interface.name: self.publisher(
-                topics.INTERFACES[interface.type], interface=interface.topic
-            )
-            for interface in self._robot.interfaces
-        }
+        self._dry_run = given.dry_run
+        if given.dry_run and self._factor is None:
+            raise UserError("dry_run is for a real robot, which runs at pace 1.0")
+        if given.dry_run:
+            self.health["dry_run"] = "true: nothing is sent to the controllers"
+        self._writers = Writers(
+            self,
+            self._robot,
+            period=self._period,
+            factor=self._factor,
+            now=self._now,
+            patience=HELD_UP * self._period,
+            dry_run=given.dry_run,
+            moving=not given.replayed,
+        )
         self._command = self.publisher(topics.SAFETY_COMMAND)
         self._margins = self.publisher(topics.SAFETY_MARGINS)
         self._interventions = self.publisher(topics.SAFETY_INTERVENTIONS)
@@ -197,6 +208,7 @@ class SafetyNode(GraphNode):
         self._filter.measure(measured, np.array([efforts.get(name, np.nan) for name in names]))
         self._recovery.measure(measured)
         self._seat.measure(measured, self._now() - max(age, 0.0))
+        self._writers.measure(measured, self._now() - max(age, 0.0))
         # At real time a disabled robot is left alone: it may be moved by hand meanwhile.
         if not self._seat.seated and (self._factor is None or self._arbiter.enabled):
             self._sit()
@@ -300,7 +312,7 @@ class SafetyNode(GraphNode):
         """Seconds of the robot's time since it was sent a motion."""
         if self._factor is None:
             return (self._joint_ns - self._executed_ns) * 1e-9
-        return self._now() - self._sent_at
+        return self._writers.elapsed()
 
     def _sit(self) -> str:
         """Have the filter begin where the robot is; return, and say, what is against it."""
@@ -506,22 +518,25 @@ class SafetyNode(GraphNode):
     ) -> None:
         """Filter and send a motion, or recovery's where that has to take the place of it."""
         began = self._now()
+        # Nothing is recovered from where the robot does not follow because it is told nothing.
+        overseen = overseen and not self._dry_run
         if self._factor is not None:
             # The robot is where the last motion has come by now, not at the end of its period.
             self._filter.interrupt(self._elapsed())
-        before = self._recovery.active
+        before, start = self._recovery.active, self._filter.state.positions
         safe = self._recovery.step(motion, overseen=overseen)
         self._tell_recovery(before, source)
         if self._recovery.active is not None:
             source = RECOVERY
         elif overseen and self._recovery.failure:
             source = HOLD
-        if not self._publish(safe.motion, source, stamp, began):
+        if not self._publish(start, safe.motion, source, stamp, began):
             self.problem(f"held up for {self._now() - began:.3f} s: {source}'s motion is not sent")
             self._filter.withdraw()
             self._filter.interrupt(self._elapsed())
+            start = self._filter.state.positions
             safe, source = self._filter.step(None), HOLD
-            self._publish(safe.motion, source, stamp, None)
+            self._publish(start, safe.motion, source, stamp, None)
         self._margins.publish(numbers_bytes(safe.margins, stamp))
         if safe.interventions:
             changed = {f"{item.kind}/{item.where}": item.amount for item in safe.interventions}
@@ -532,10 +547,12 @@ class SafetyNode(GraphNode):
         if self._recovery.failure and not self._arbiter.stopped:
             self._stop_robot(self._recovery.failure)
 
-    def _publish(self, motion: Motion, source: str, stamp: int, began: float | None) -> bool:
+    def _publish(
+        self, start: np.ndarray, motion: Motion, source: str, stamp: int, began: float | None
+    ) -> bool:
         """Send a motion to the robot, and say so; False if this process was held up since it began.
 
-        The robot is not where such a motion begins any more.
+        The robot is not at the ``start`` (n,) of such a motion any more.
         """
         sent = motion if self._factor is None else self._with_tail(motion)
         # Before the controllers' topics: the recorder files those, which carry no stamp, by it.
@@ -545,8 +562,7 @@ class SafetyNode(GraphNode):
         if since > HELD_UP * self._period:
             return False
         self._sent_at, self._sent_source = self._now(), source
-        for interface in self._robot.interfaces:
-            self._write(interface, sent)
+        self._writers.send(start, sent)
         return True
 
     def _tell_recovery(self, before: Unsafe | None, source: str) -> None:
@@ -565,14 +581,6 @@ class SafetyNode(GraphNode):
             np.concatenate([motion.times, tail.times]),
             np.concatenate([motion.positions, tail.positions]),
         )
-
-    def _write(self, interface: CommandInterface, motion: Motion) -> None:
-        part = interface_motion(interface, motion, self._period)
-        writer = self._writers[interface.name]
-        if interface.type == ARRAY:
-            writer.publish(Float64MultiArray(data=part.positions[0].tolist()))
-        else:
-            writer.publish(trajectory_bytes(part, 0))
 
     def _report(self) -> None:
         self.health.update({name: str(count) for name, count in self._counts.items()})

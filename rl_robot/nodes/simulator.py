@@ -23,7 +23,7 @@ from std_srvs.srv import Trigger
 
 from rl_robot.bags.cdr import image_bytes, joint_state_bytes, pose_bytes, read_trajectory
 from rl_robot.errors import LostProgramError, UserError
-from rl_robot.robots.commands import ARRAY
+from rl_robot.robots.commands import ARRAY, check_simulated
 from rl_robot.robots.description import CommandInterface, load_robot
 from rl_robot.ros import topics
 from rl_robot.ros.messages import (
@@ -77,6 +77,7 @@ class SimulatorNode(GraphNode):
         super().__init__("simulator", parameter_services=True)
         given = read_parameters(self, Parameters)
         self._robot = load_robot(given.robot)
+        check_simulated(self._robot)
         task = load_task(given.task)
         self._period = task.period
         self._watchdog = given.watchdog

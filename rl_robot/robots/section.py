@@ -70,6 +70,13 @@ class Section:
             raise self.error(f"{key} is {value:g}, it must be a whole number")
         return int(value)
 
+    def truth(self, key: str) -> bool:
+        """Return true or false."""
+        value = self.value(key)
+        if not isinstance(value, bool):
+            raise self.error(f"{key} is {value!r}, it must be true or false")
+        return value
+
     def numbers(self, key: str, count: int) -> tuple[float, ...]:
         """Return a list of ``count`` finite numbers."""
         values = self.value(key)

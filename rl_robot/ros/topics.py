@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PoseStamped, TwistStamped
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, JointState
@@ -18,6 +18,7 @@ from std_msgs.msg import Bool, Float64MultiArray, String, UInt8MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
 from rl_robot.robots.description import Robot
+from rl_robot.robots.interfaces import FLOAT64_MULTI_ARRAY, JOINT_TRAJECTORY, TWIST_STAMPED
 from rl_robot.tasks import Task
 
 # What is added to a topic's name for its real publisher when its messages pass the faults node.
@@ -249,7 +250,17 @@ ARRAY_INTERFACE = Topic(
     COMMAND,
     "safety",
     "simulator, the robot's controller",
-    "position set points in the interface's joint order",
+    "positions or velocities in the interface's joint order: at real time a stream along the "
+    "motion, to the end of its braking",
+)
+TWIST_INTERFACE = Topic(
+    "<interface>",
+    TwistStamped,
+    COMMAND,
+    "safety",
+    "the robot's Cartesian servo",
+    "the tool's velocity along the motion, a stream likewise; frame_id = the link whose axes it is "
+    "in; stamp = when it was sent",
 )
 REWARD = Topic(
     "reward",
@@ -342,16 +353,21 @@ CLOCK = Topic(
 
 TOPICS = tuple(value for value in list(globals().values()) if isinstance(value, Topic))
 INTERFACES = {
-    "trajectory_msgs/msg/JointTrajectory": TRAJECTORY_INTERFACE,
-    "std_msgs/msg/Float64MultiArray": ARRAY_INTERFACE,
+    JOINT_TRAJECTORY: TRAJECTORY_INTERFACE,
+    FLOAT64_MULTI_ARRAY: ARRAY_INTERFACE,
+    TWIST_STAMPED: TWIST_INTERFACE,
 }
 
 
 def named_topics(robot: Robot, task: Task) -> dict[str, Topic]:
-    """Return the topics of a robot's graph by name, each with its row of the table."""
+    """Return the topics of a robot's graph by name, each with its row of the table.
+
+    A gripper's action is none: what it is sent follows from ``safety/command``.
+    """
     cameras = [camera.name for camera in robot.cameras]
     named: dict[str, Topic] = {}
     for topic in TOPICS:
         if "<interface>" not in topic.name:
             named |= dict.fromkeys(topic.expanded(camera=cameras, object=task.objects), topic)
-    return named | {one.topic: INTERFACES[one.type] for one in robot.interfaces}
+    interfaces = {one.topic: one.type for one in robot.interfaces if one.type in INTERFACES}
+    return named | {topic: INTERFACES[kind] for topic, kind in interfaces.items()}

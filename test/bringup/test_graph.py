@@ -1,5 +1,6 @@
 """Arguments, their refusals, and the graphs as data."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -246,6 +247,48 @@ def test_a_real_robot_brings_its_own_drivers():
     assert nodes["camera"].parameters["source"] == "0"
     assert nodes["safety"].parameters["enabled"] is False
     assert {node.namespace for node in nodes.values()} == {"lab/left"}
+
+
+def test_the_graph_hears_a_physical_arms_drivers_where_they_speak():
+    nodes = {n.name: n for n in DEPLOY.nodes(DEPLOY.resolve({"robot": "ur5e", **PHYSICAL}))}
+    assert nodes["perception"].remappings == {"camera/image_raw": "camera/color/image_raw"}
+    assert nodes["safety"].remappings == nodes["perception"].remappings
+    built_in = DEPLOY.nodes(DEPLOY.resolve({"robot": "arm"}))
+    assert all(not node.remappings for node in built_in)
+
+
+PHYSICAL = {"simulator": "none", "task": "reach"}
+
+
+def test_a_dry_run_is_for_a_real_robot_and_shows_what_safety_says():
+    values = DEPLOY.resolve({"robot": "ur5e", **PHYSICAL, "dry_run": "true"})
+    nodes = {node.name: node for node in DEPLOY.nodes(values)}
+    assert nodes["safety"].parameters["dry_run"] is True
+    assert [name for name, node in nodes.items() if node.shown] == ["safety"]
+    sent = {node.name: node for node in DEPLOY.nodes(DEPLOY.resolve(PHYSICAL))}
+    assert sent["safety"].parameters["dry_run"] is False
+    assert not any(node.shown for node in sent.values())
+    with pytest.raises(UserError, match="dry_run is for a real robot: give simulator:=none"):
+        DEPLOY.resolve({"robot": "ur5e", "dry_run": "true"})
+    with pytest.raises(UserError, match=r"has no argument .dry_run."):
+        COLLECT.resolve({"dry_run": "true"})
+
+
+@pytest.mark.parametrize("robot", ["fr3", "fr3_gripper_action", "ur5e_servo"])
+def test_a_robot_that_takes_no_positions_is_not_simulated(robot):
+    with pytest.raises(UserError, match=r"simulators take positions, not .*: give a variant"):
+        COLLECT.resolve({"robot": robot, "task": "reach"})
+
+
+@pytest.mark.parametrize("robot", ["fr3", "ur5e_servo"])
+def test_such_a_robot_is_deployed(robot):
+    DEPLOY.resolve({"robot": robot, **PHYSICAL})
+
+
+@pytest.mark.skipif(find_spec("control_msgs") is not None, reason="control_msgs is installed here")
+def test_a_grippers_action_without_its_messages_is_refused_before_anything_starts():
+    with pytest.raises(UserError, match="gripper: GripperCommand needs the package control_msgs"):
+        DEPLOY.resolve({"robot": "fr3_gripper_action", **PHYSICAL})
 
 
 def faulty(folder, *topics):

@@ -308,6 +308,13 @@ def test_rules_follow_from_names(topic: str, kind: str, follows: str | None) -> 
     assert (rule.kind, rule.anchor) == (kind, follows)
 
 
+def test_a_controllers_twists_are_placed_by_when_they_were_sent() -> None:
+    rules = topic_rules(["servo/twists", "arm/commands"], {"arm/commands"}, {"servo/twists"})
+    assert (rules["servo/twists"].kind, rules["servo/twists"].stamped) == ("command", True)
+    assert rules["servo/twists"].anchor is None
+    assert rules["arm/commands"].anchor == "safety/command"
+
+
 def test_a_topic_that_fell_silent_is_waited_for_and_named() -> None:
     """Heard in one episode and not in the next: it is late, or lost."""
     episode, _ = cut(timeline(), 20, 200)

@@ -37,7 +37,7 @@ def check(installation: Installation, world: str, folder: Path) -> str:
     return done.stderr if done.returncode else ""
 
 
-@pytest.mark.parametrize("robot_name", ["arm", "arm7", CRANE])
+@pytest.mark.parametrize("robot_name", ["arm", "arm7", "ur5e", "fr3", "iiwa", CRANE])
 def test_sdformat_finds_no_fault_with_a_world(installation, tmp_path, robot_name) -> None:
     assert not check(installation, classic_world(load_robot(robot_name), SCENE), tmp_path)
 

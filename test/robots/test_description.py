@@ -13,6 +13,7 @@ import yaml
 from rl_robot.errors import UserError
 from rl_robot.resources import resource_path
 from rl_robot.robots.description import Robot, available_robots, load_robot
+from rl_robot.robots.interfaces import FLOAT64_MULTI_ARRAY, GRIPPER_COMMAND, TWIST_STAMPED
 
 HERE = Path(__file__).parent
 
@@ -53,7 +54,8 @@ def test_camera_pose_and_matrix_agree_with_their_parts(arm: Robot) -> None:
 def test_every_available_robot_loads() -> None:
     assert "arm" in available_robots()
     for name in available_robots():
-        assert load_robot(name).name == name
+        # A variant, robot_controllers.yaml, is the same robot: what was learnt on one is for all.
+        assert load_robot(name).name in (name, name.partition("_")[0])
 
 
 def test_a_users_own_robot_loads_from_its_path() -> None:
@@ -148,6 +150,14 @@ def _same_topic(values: dict[str, Any]) -> None:
     values["interfaces"]["gripper_controller"]["topic"] = topic
 
 
+def _interface(path: tuple[str, str], **changes: Any) -> Change:
+    def change(values: dict[str, Any]) -> None:
+        values[path[0]][path[1]] |= changes
+
+    return change
+
+
+ARM = ("interfaces", "arm_controller")
 GRIPPER = ("interfaces", "gripper_controller")
 CAMERA = ("cameras", "camera")
 
@@ -195,6 +205,41 @@ CONTRADICTIONS: dict[str, tuple[Change, str]] = {
     "topic twice": (_same_topic, "is used by more than one interface"),
     "interface type": (_set("std_msgs/msg/String", *GRIPPER, "type"), "type is std_msgs/msg/Str"),
     "interface mode": (_set("velocity", *GRIPPER, "mode"), "mode is velocity, it must be position"),
+    "array mode": (
+        _interface(ARM, type=FLOAT64_MULTI_ARRAY, mode="effort"),
+        "mode is effort, it must be position or velocity",
+    ),
+    "twist mode": (_interface(ARM, type=TWIST_STAMPED), "mode is position, it must be twist"),
+    "no frame": (_interface(ARM, type=TWIST_STAMPED, mode="twist"), "frame is missing"),
+    "twist frame": (
+        _interface(ARM, type=TWIST_STAMPED, mode="twist", frame="elbow_link"),
+        "frame is elbow_link, it must be base_link or tool",
+    ),
+    "twist of some": (
+        _interface(ARM, type=TWIST_STAMPED, mode="twist", frame="tool", joints=["elbow"]),
+        "joints are .elbow., a twist moves all of the arm's: .shoulder_pan",
+    ),
+    "frame without twist": (_interface(ARM, frame="tool"), "unknown key frame; known are"),
+    "rate without stream": (_interface(ARM, rate=50.0), "unknown key rate; known are"),
+    "rate": (
+        _interface(ARM, type=FLOAT64_MULTI_ARRAY, rate=5000.0),
+        "rate is 5000, it must be at most 1000 Hz",
+    ),
+    "stream too slow": (
+        _interface(ARM, type=FLOAT64_MULTI_ARRAY, rate=5.0),
+        "timeout 0.25 s is too short for a stream of 5 Hz",
+    ),
+    "arm by gripper": (
+        _interface(ARM, type=GRIPPER_COMMAND),
+        "a GripperCommand's is one: it must be .gripper.",
+    ),
+    "gripper velocity": (
+        _interface(GRIPPER, type=GRIPPER_COMMAND, mode="velocity"),
+        "mode is velocity, it must be position",
+    ),
+    "source": (_set(7, "joints", "source"), "joints: source is 7, it must be text"),
+    "calibrated": (_set("no", *CAMERA, "calibrated"), "calibrated is 'no', it must be true or fal"),
+    "camera topic": (_set(3, *CAMERA, "topic"), "topic is 3, it must be text"),
     "on timeout": (_set("relax", *GRIPPER, "on_timeout"), "on_timeout is relax, it must be hold"),
     "timeout": (_set(0.0, *GRIPPER, "timeout"), "timeout is 0, it must be above 0"),
     "no joints": (_set([], *GRIPPER, "joints"), "it must be a list of names"),
@@ -225,6 +270,92 @@ def test_contradictions_are_refused_in_one_clear_line(
         load_robot(str(path))
     assert "\n" not in str(caught.value)
     assert str(tmp_path) in str(caught.value)  # says which file
+
+
+# --- what a YAML may say beside that -----------------------------------------------------------
+
+
+def _load_changed(folder: Path, *changes: Change) -> Robot:
+    values = yaml.safe_load(resource_path("config/robots/arm.yaml").read_text())
+    values["urdf"] = "package://rl_robot/urdf/arm.urdf"
+    for change in changes:
+        change(values)
+    (folder / "mine.yaml").write_text(yaml.safe_dump(values))
+    return load_robot(str(folder / "mine.yaml"))
+
+
+def test_a_stream_is_as_quick_as_joint_states_unless_the_yaml_says_otherwise(
+    tmp_path: Path,
+) -> None:
+    default = _load_changed(tmp_path, _interface(ARM, type=FLOAT64_MULTI_ARRAY, mode="velocity"))
+    arm, gripper = default.interfaces
+    assert (arm.mode, arm.streamed, arm.rate) == ("velocity", True, default.joint_state_rate)
+    assert (gripper.streamed, gripper.rate) == (False, 0.0)
+    quick = _load_changed(
+        tmp_path, _interface(ARM, type=TWIST_STAMPED, mode="twist", frame="tool", rate=250.0)
+    )
+    assert (quick.interfaces[0].frame, quick.interfaces[0].rate) == ("tool", 250.0)
+
+
+def test_limits_carry_their_sources(tmp_path: Path) -> None:
+    assert load_robot("arm").joint("elbow").source == ""
+    said = _load_changed(
+        tmp_path,
+        _set("the data sheet", "joints", "source"),
+        _set("measured", "joints", "elbow", "source"),
+    )
+    assert said.joint("elbow").source == "measured"
+    assert said.joint("wrist_1").source == "the data sheet"
+
+
+def test_a_camera_may_have_a_topic_of_its_own_and_wait_for_its_calibration(tmp_path: Path) -> None:
+    camera = load_robot("arm").cameras[0]
+    assert (camera.topic, camera.calibrated) == ("camera/image_raw", True)
+    changes = (_set("front/color/image_raw", *CAMERA, "topic"), _set(False, *CAMERA, "calibrated"))
+    camera = _load_changed(tmp_path, *changes).cameras[0]
+    assert (camera.topic, camera.calibrated) == ("front/color/image_raw", False)
+
+
+def test_a_variant_says_only_what_is_different(tmp_path: Path) -> None:
+    shutil.copy(HERE / "crane.yaml", tmp_path)
+    shutil.copy(HERE / "crane.urdf", tmp_path)
+    (tmp_path / "variants").mkdir()
+    variant = tmp_path / "variants" / "quick.yaml"
+    states = "joint_states: {topic: joints, rate: 200.0}"
+    variant.write_text(f"extends: ../crane.yaml\n{states}\n")
+    crane, quick = load_robot(str(tmp_path / "crane.yaml")), load_robot(str(variant))
+    assert (quick.joint_state_topic, quick.joint_state_rate) == ("joints", 200.0)
+    assert (quick.name, quick.joints, quick.urdf_path) == (
+        crane.name,
+        crane.joints,
+        crane.urdf_path,
+    )
+    assert quick.source == variant
+    second = tmp_path / "second.yaml"
+    second.write_text("extends: variants/quick.yaml\nname: other\n")
+    other = load_robot(str(second))
+    assert (other.name, other.joint_state_rate) == ("other", 200.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("extends: gone.yaml", "gone.yaml, which is no file"),
+        ("extends: mine.yaml", "leads back here"),
+        ("extends: 3", "extends is 3, it must be text"),
+        ("extends: list.yaml", "list.yaml: expected a mapping"),
+        ("extends: crane.yaml\nhome: {travel: 9.0}", "mine.yaml: home: lift is missing"),
+        ("extends: crane.yaml\nhoem: {}", "unknown key hoem; known are"),
+    ],
+)
+def test_a_variant_of_nothing_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    shutil.copy(HERE / "crane.yaml", tmp_path)
+    shutil.copy(HERE / "crane.urdf", tmp_path)
+    (tmp_path / "list.yaml").write_text("- 1")
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        load_robot(str(tmp_path / "mine.yaml"))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["joints: [", "\0", "- 1", "", "name: arm", "\xff"])

@@ -13,7 +13,7 @@ from rl_robot.robots.kinematics import Kinematics, pointing_down, rotation_vecto
 HERE = Path(__file__).parent
 
 
-@pytest.fixture(scope="module", params=["arm", "arm7"])
+@pytest.fixture(scope="module", params=["arm", "arm7", "ur5e", "fr3", "iiwa"])
 def arm(request: pytest.FixtureRequest) -> Robot:
     return load_robot(request.param)
 

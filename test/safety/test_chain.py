@@ -14,7 +14,7 @@ from rl_robot.errors import UserError
 from rl_robot.robots.cartesian import CartesianAction, Motion
 from rl_robot.robots.description import Robot, load_robot
 from rl_robot.robots.kinematics import Kinematics
-from rl_robot.safety.chain import CONSTRAINTS, make_filter, parse_off
+from rl_robot.safety.chain import CONSTRAINTS, make_filter, make_recovery, parse_off
 from rl_robot.safety.constraints import (
     Obstacles,
     SelfCollision,
@@ -28,6 +28,7 @@ from rl_robot.safety.path import JointState
 from rl_robot.safety.planner import JointPlanner
 
 ROBOTS = ("arm", "arm7")
+PHYSICAL = ("ur5e", "fr3", "iiwa")
 PERIOD = 0.1
 RELATIVE = 1e-6
 BETWEEN = 2e-3  # m
@@ -331,13 +332,14 @@ def test_a_gripper_is_not_closed_on_what_it_presses_too_hard(name: str) -> None:
 
 
 def test_every_robot_that_comes_along_has_a_chain_and_starts_clear_of_everything() -> None:
-    for name in ROBOTS:
+    for name in (*ROBOTS, *PHYSICAL):
         described = load_robot(name)
-        assert set(WHOLE) | {"gripper_force"} <= set(described.safety)
+        kinds = set(CONSTRAINTS) - ({"gripper_force"} if described.gripper is None else set())
+        assert kinds - set(LIMITS) <= set(described.safety)
         safety = make_filter(described, period=PERIOD)
         safety.reset(described.home_positions)
         margins = safety.step(None).margins
-        assert {kind.partition("/")[0] for kind in margins} == set(CONSTRAINTS)
+        assert {kind.partition("/")[0] for kind in margins} == kinds
         assert min(margins.values()) >= 0.0
 
 
@@ -411,14 +413,14 @@ def test_what_is_switched_off_is_named_by_its_name() -> None:
         parse_off("speed")
 
 
-@pytest.mark.parametrize("name", ROBOTS)
+@pytest.mark.parametrize("name", [*ROBOTS, *PHYSICAL])
 @pytest.mark.parametrize("speed", [0.2, 0.4, 1.0])
 def test_near_the_table_fast_motion_is_slowed_and_not_refused(name: str, speed: float) -> None:
     """Straight along it, the distance does not change."""
     described = load_robot(name)
     safety = make_filter(described, period=PERIOD)
     low = Kinematics(described).solve_ik((0.4, 0.0, 0.02), 0.0)
-    safety.reset(np.append(low, described.home["gripper"]))
+    safety.reset(np.append(low, described.home_positions[len(low) :]))
     begin = safety.state.positions
     action = CartesianAction(described, max_speed=speed)
     for _ in range(10):
@@ -442,3 +444,33 @@ def test_a_halt_after_a_slowed_motion_is_the_quickest_stop() -> None:
     assert len(late) > 20
     # where the quickest stop itself would break something, it stops as planned
     assert np.mean(late) < 0.1
+
+
+@settings(max_examples=20)
+@given(st.sampled_from(PHYSICAL), st.lists(st.lists(st.floats(-1.0, 1.0), min_size=5, max_size=5)))
+def test_physical_arms_keep_what_their_yaml_asks(name: str, pushes: list[list[float]]) -> None:
+    """Pushed about at up to 2 m/s, with the limits and shapes of the arm's own files."""
+    described = load_robot(name)
+    safety, place = make_filter(described, period=PERIOD), _own_geometry(name)
+    assert make_recovery(described, safety).active is None
+    safety.reset(described.home_positions)
+    asked, action = described.safety, CartesianAction(described, max_speed=2.0)
+    for push in pushes:
+        for _ in range(3):
+            path = safety.step(action.to_motion(safety.state.positions, push)).motion.positions
+            assert np.all((path >= described.lower - 1e-9) & (path <= described.upper + 1e-9))
+            for positions in path:
+                place.place(positions)
+                assert min(place.distances("self")) >= asked["self_collision"]["distance"] - 1e-6
+                assert min(place.distances("obstacles")) >= asked["obstacles"]["distance"] - 1e-6
+
+
+@cache
+def _own_geometry(name: str) -> Geometry:
+    asked = load_robot(name).safety
+    boxes = {
+        called: Box(tuple(box["centre"]), tuple(box["size"]))
+        for called, box in asked["obstacles"]["boxes"].items()
+    }
+    ignored = {frozenset(pair) for pair in asked["self_collision"].get("ignore", ())}
+    return Geometry(load_robot(name), boxes, ignored)

@@ -68,7 +68,7 @@ def control_of(robot: Robot, hardware: str = GZ_HARDWARE) -> ElementTree.Element
     return control
 
 
-@pytest.mark.parametrize("name", ["arm", "arm7", CRANE])
+@pytest.mark.parametrize("name", ["arm", "arm7", "ur5e", "fr3", "iiwa", CRANE])
 def test_the_description_is_the_urdf_and_its_hardware(name: str) -> None:
     robot = load_robot(name)
     text = robot_description(robot, GZ_HARDWARE)
@@ -81,9 +81,8 @@ def test_the_description_is_the_urdf_and_its_hardware(name: str) -> None:
         for joint in control.findall("joint")
     }
     mimics = {joint.name for joint in urdf.joints.values() if joint.mimics}
-    assert set(commanded) == set(robot.joint_names) | mimics
-    for joint, interfaces in commanded.items():
-        assert interfaces == ([] if joint in mimics else ["position"])
+    modes = {joint: [i.mode] for i in robot.interfaces for joint in i.joints}
+    assert commanded == modes | {joint: [] for joint in mimics}
 
 
 def test_joints_begin_at_home_and_mimics_where_that_puts_them() -> None:
@@ -181,6 +180,13 @@ def test_all_that_is_bridged_is_what_the_bridge_can_carry() -> None:
         "camera/image_raw",
         "camera/camera_info",
     ]
+    robot = load_robot("arm")
+    own = replace(robot, cameras=(replace(robot.camera("camera"), topic="/front/image"),))
+    image = bridge_topics(own)[1]
+    assert (image["ros_topic_name"], image["gz_topic_name"]) == (
+        "/front/image",
+        "/camera/image_raw",
+    )
     for argument in bridge_services("default"):
         service, _, kind = argument.partition("@")
         assert service.startswith("/world/default/")

@@ -99,6 +99,22 @@ def test_names_of_the_robots_yaml_hold_in_a_namespace(make) -> None:
     assert plain.find("remapping") is None
 
 
+@pytest.mark.parametrize(
+    ("topic", "rule"),
+    [
+        ("front", "/left/camera/image_raw:=/left/front"),
+        ("/front", "/left/camera/image_raw:=/front"),
+        ("camera/image_raw", None),
+    ],
+)
+def test_gazebo_classics_pictures_go_where_the_yaml_says(topic: str, rule: str | None) -> None:
+    robot = load_robot("arm")
+    robot = replace(robot, cameras=(replace(robot.camera("camera"), topic=topic),))
+    text = classic_ros_world(robot, SCENE, controllers=CONTROLLERS, namespace="left")
+    plugin = ElementTree.fromstring(text).find("world/model[@name='camera']/link/sensor/plugin")
+    assert plugin.findtext("ros/remapping") == rule
+
+
 @pytest.mark.parametrize("make", MAKERS)
 def test_a_lens_that_distorts_is_refused(make) -> None:
     robot = load_robot("arm")

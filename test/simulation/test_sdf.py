@@ -23,7 +23,7 @@ from rl_robot.simulation.world import Block, Mat, Scene, build_model, load_scene
 
 Array = NDArray[np.float64]
 CRANE = str(Path(__file__).parents[1] / "robots" / "crane.yaml")
-ROBOTS = ("arm", "arm7", CRANE)
+ROBOTS = ("arm", "arm7", "ur5e", "fr3", "iiwa", CRANE)
 SCENE = load_scene("table")
 
 

@@ -20,13 +20,13 @@ def bridge_topics(robot: Robot) -> list[dict[str, str]]:
     topics = [_topic("clock", "/clock", "rosgraph_msgs/msg/Clock", "gz.msgs.Clock")]
     for camera in robot.cameras:
         image, info = camera_topics(camera.name)
-        topics.append(_topic(image, f"/{image}", "sensor_msgs/msg/Image", "gz.msgs.Image"))
+        topics.append(_topic(camera.topic, f"/{image}", "sensor_msgs/msg/Image", "gz.msgs.Image"))
         topics.append(_topic(info, f"/{info}", "sensor_msgs/msg/CameraInfo", "gz.msgs.CameraInfo"))
     return topics
 
 
 def camera_topics(name: str) -> tuple[str, str]:
-    """Return the topics of a camera's pictures and calibration, without a leading slash."""
+    """Return the topics of a camera's pictures and calibration in Gazebo, without a slash ahead."""
     return f"{name}/image_raw", f"{name}/camera_info"
 
 

@@ -11,6 +11,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 from rl_robot.errors import UserError
 from rl_robot.robots.description import CommandInterface, Robot
+from rl_robot.robots.interfaces import FLOAT64_MULTI_ARRAY, GRIPPER_COMMAND, JOINT_TRAJECTORY
 from rl_robot.robots.urdf import parse_urdf
 from rl_robot.simulation.gazebo.elements import leaf
 
@@ -33,13 +34,13 @@ class Controller:
 
 
 CONTROLLERS: Mapping[str, Controller] = {
-    "trajectory_msgs/msg/JointTrajectory": Controller(
+    JOINT_TRAJECTORY: Controller(
         "joint_trajectory_controller/JointTrajectoryController", "joint_trajectory"
     ),
-    "std_msgs/msg/Float64MultiArray": Controller(
+    FLOAT64_MULTI_ARRAY: Controller(
         "forward_command_controller/ForwardCommandController", "commands"
     ),
-    "control_msgs/action/GripperCommand": Controller(
+    GRIPPER_COMMAND: Controller(
         "position_controllers/GripperActionController", "gripper_cmd", remaps=False
     ),
 }
@@ -115,7 +116,7 @@ def controllers(robot: Robot, *, namespace: str = "") -> dict[str, Any]:
 
 def _parameters(interface: CommandInterface) -> dict[str, Any]:
     joints = list(interface.joints)
-    if interface.type == "trajectory_msgs/msg/JointTrajectory":
+    if interface.type == JOINT_TRAJECTORY:
         return {
             "joints": joints,
             "command_interfaces": [interface.mode],
@@ -125,7 +126,7 @@ def _parameters(interface: CommandInterface) -> dict[str, Any]:
             "open_loop_control": True,
             "interpolate_from_desired_state": True,
         }
-    if interface.type == "std_msgs/msg/Float64MultiArray":
+    if interface.type == FLOAT64_MULTI_ARRAY:
         return {"joints": joints, "interface_name": interface.mode}
     return {"joint": joints[0]}
 

@@ -116,7 +116,8 @@ def classic_ros_world(
         plugin = SubElement(
             sensor, "plugin", name=f"{camera.name}_driver", filename="libgazebo_ros_camera.so"
         )
-        _add_ros(plugin, namespace, {})
+        image, _ = camera_topics(camera.name)
+        _add_ros(plugin, namespace, {image: camera.topic} if image != camera.topic else {})
         leaf(plugin, "camera_name", camera.name)
         leaf(plugin, "frame_name", camera.frame_id)
     return to_text(sdf)
@@ -135,7 +136,9 @@ def _add_ros(plugin: Element, namespace: str, rules: dict[str, str]) -> None:
     prefix = f"/{namespace}/" if namespace else "/"
     leaf(ros, "namespace", prefix.rstrip("/") or "/")
     for theirs, ours in rules.items():
-        leaf(ros, "remapping", f"{prefix}{theirs}:={prefix}{ours}")
+        leaf(
+            ros, "remapping", f"{prefix}{theirs}:={ours if ours.startswith('/') else prefix + ours}"
+        )
 
 
 def _add_noisy_camera(world: Element, camera: Camera, scene: Scene) -> Element:
