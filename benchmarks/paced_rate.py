@@ -37,12 +37,12 @@ WARM_UP = 200  # periods of the bare chain
 PATIENCE = 300.0  # s of wall time for one episode
 
 
-def graph_rate(policy: str, episodes: int) -> Result:
+def graph_rate(policy: str, episodes: int, **arguments: object) -> Result:
     """Return steps per second and processor milliseconds per step, from after the first episode."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "rate"
         session = running_session(
-            run, policy=policy, pace="paced", split="test", episodes=episodes + 1
+            run, policy=policy, pace="paced", split="test", episodes=episodes + 1, **arguments
         )
         with session as process:
             first = _wait_for_episode(run, 1, process)

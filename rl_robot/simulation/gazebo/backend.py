@@ -21,6 +21,8 @@ from rl_robot.simulation.imaging import Image, Imaging
 from rl_robot.simulation.placing import check_object, resting_pose, resting_poses
 from rl_robot.simulation.world import Scene
 
+PHYSICS_STEP = 0.002  # s; at half of it the grasps are as sure, and half as many steps are made
+_START_TIMEOUT = 20.0  # s until the cameras are there
 _PICTURE_TIMEOUT = 20.0  # s of wall time
 _CHANNELS = 3
 _RGB8 = 3  # Gazebo's number of that pixel format
@@ -52,7 +54,7 @@ class GazeboSimulator:
         scene: Scene,
         *,
         seed: int = 0,
-        physics_step: float = 0.002,
+        physics_step: float = PHYSICS_STEP,
         picture_period: float = 0.1,
         installation: Installation | None = None,
         log: Path | None = None,
@@ -198,7 +200,9 @@ class GazeboSimulator:
 
     def _subscribe(self, camera: Camera) -> None:
         topic = f"~/{camera.name}/link/{camera.name}/image"
-        self._open.subscribe(topic, "ImageStamped", lambda data: self._take_picture(camera, data))
+        self._open.subscribe(
+            topic, "ImageStamped", lambda data: self._take_picture(camera, data), _START_TIMEOUT
+        )
 
     def _take_picture(self, camera: Camera, data: bytes) -> None:
         message = self._messages.parse("ImageStamped", "image_stamped", data)

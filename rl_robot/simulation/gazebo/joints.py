@@ -57,10 +57,7 @@ class Joints:
         self._asked = 0
         self._answer: Any = None
         self._request, self._reply = f"~/{robot.name}/request", f"~/{robot.name}/reply"
-        # A world that does not run yet drops what it is told.
-        transport.wait_for_topic("~/world_stats", _TIMEOUT)
-        transport.wait_for_topic(self._reply, _TIMEOUT)
-        transport.subscribe(self._reply, _KIND, self._take)
+        transport.subscribe(self._reply, _KIND, self._take, _TIMEOUT)
         transport.advertise(self._request, _KIND, _TIMEOUT)
         self.state = self._configure()
 

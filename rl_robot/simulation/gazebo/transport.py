@@ -105,7 +105,6 @@ class Transport:
         self._connections: list[_Connection] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._address = self._listener.getsockname()
-        self._known: dict[str, str] = {}  # topics that somebody publishes, and their types
         self._handlers: dict[str, Handler] = {}
         self._heard: dict[str, set[tuple[str, int]]] = defaultdict(set)  # publishers by topic
         self._audience: dict[str, list[_Connection]] = {}
@@ -118,23 +117,18 @@ class Transport:
             self.close()
             raise
 
-    def wait_for_topic(self, topic: str, timeout: float) -> None:
-        """Wait until somebody publishes ``topic``.
-
-        Raises:
-            LostProgramError: nobody did in ``timeout`` seconds, or Gazebo ended.
-        """
-        name = self._full(topic)
-        self.wait(lambda: name in self._known, timeout, f"somebody to publish {name}")
-
-    def subscribe(self, topic: str, kind: str, handler: Handler) -> None:
+    def subscribe(self, topic: str, kind: str, handler: Handler, timeout: float) -> None:
         """Have ``handler`` called with each serialized message of a topic, while something waits.
 
         ``kind`` is the message's name without its package, such as ``ImageStamped``.
+
+        Raises:
+            LostProgramError: nobody published it in ``timeout`` seconds, or Gazebo ended.
         """
         name = self._full(topic)
         self._handlers[name] = handler
-        self._say("subscribe", self._subscription(name, f"gazebo.msgs.{kind}"))
+        wish = self._subscription(name, f"gazebo.msgs.{kind}")
+        self._insist("subscribe", wish, lambda: bool(self._heard[name]), timeout)
 
     def advertise(self, topic: str, kind: str, timeout: float) -> None:
         """Announce messages on a topic, and wait until somebody listens.
@@ -147,15 +141,7 @@ class Transport:
         offer = self._messages.new("Publish", "publish")
         offer.topic, offer.msg_type = name, f"gazebo.msgs.{kind}"
         offer.host, offer.port = self._address
-        deadline = time.monotonic() + timeout
-        while not audience:
-            self._say("advertise", offer)
-            patience = min(_AGAIN, deadline - time.monotonic())
-            if patience <= 0.0:
-                raise LostProgramError(
-                    f"Gazebo: waited in vain for {timeout:g} s for a hearer of {name}"
-                )
-            self._look_until(lambda: bool(audience), patience)
+        self._insist("advertise", offer, lambda: bool(audience), timeout)
 
     def publish(self, topic: str, message: bytes) -> None:
         """Send a serialized message to all who listen to an advertised topic.
@@ -228,19 +214,22 @@ class Transport:
         except (MalformedFrameError, DecodeError) as error:
             raise LostProgramError(f"Gazebo: {connection.what} said nonsense: {error}") from error
 
+    def _insist(self, kind: str, message: Any, until: Callable[[], bool], timeout: float) -> None:
+        """Tell the master again and again: it may have missed whom it should have told of us."""
+        deadline = time.monotonic() + timeout
+        while not until():
+            patience = min(_AGAIN, deadline - time.monotonic())
+            if patience <= 0.0:
+                raise LostProgramError(f"Gazebo: nobody answers '{kind} {message.topic}'")
+            self._say(kind, message)
+            self._look_until(until, patience)
+
     # --- what is said to us --------------------------------------------------------------------
 
     def _on_master(self, payload: bytes) -> None:
         packet = self._messages.parse("Packet", "packet", payload)
         if packet.type == "publishers_init":
-            for one in self._messages.parse(
-                "Publishers", "publishers", packet.serialized_data
-            ).publisher:
-                self._known[one.topic] = one.msg_type
             self._greeted = True
-        elif packet.type == "publisher_add":
-            one = self._messages.parse("Publish", "publish", packet.serialized_data)
-            self._known[one.topic] = one.msg_type
         elif packet.type in ("publisher_subscribe", "publisher_advertise"):
             self._hear(self._messages.parse("Publish", "publish", packet.serialized_data))
 
