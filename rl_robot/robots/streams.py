@@ -78,9 +78,14 @@ class Progress:
         return self._courses[-1][1] if self._courses else None
 
     def follow(self, course: Course, now: float) -> None:
-        """Begin a course."""
+        """Begin a course; what was left untold of the one before counts on towards patience."""
+        untold = 0.0
+        if self._courses:
+            self.elapsed(now)
+            began, last = self._courses[-1]
+            untold = now - self._heard if self._heard - began < last.end else 0.0
         self._courses.append((now, course))
-        self._heard = now
+        self._heard = now - untold
 
     def elapsed(self, now: float) -> float:
         """Return the time on the present course; it is as old as the clock before the first."""

@@ -227,8 +227,9 @@ def test_a_halted_process_does_not_make_a_position_jump(bench: Any, tmp_path: Pa
     told = len(rig.heard)
     bench.until(lambda: len(rig.heard) > told + 20, turn)
     steps = np.abs(np.diff(np.array(rig.heard), axis=0)).max()
-    # A tick, and the patience after which a stream counts as held up; the filter may go faster.
-    assert 0.0 < steps <= 1.3 * speed * (0.01 + 0.02)
+    # What the fastest motion does in the patience after which a stream is held up, and 1 mrad
+    # between the filter's path and the straight lines along it. The arm catches up with the policy.
+    assert 0.0 < steps <= robot.velocity[0] * 0.02 + 0.001
 
 
 def test_a_dry_run_reaches_no_controller_and_says_what_it_would_send(

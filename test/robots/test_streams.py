@@ -179,6 +179,19 @@ def test_a_stream_that_was_held_up_goes_on_from_where_it_broke_off() -> None:
     assert progress.elapsed(12.01) == pytest.approx(0.36)
 
 
+def test_a_new_course_does_not_make_more_of_patience() -> None:
+    """Else commands that come while no stream speaks would move the robot on, one after another."""
+    progress = Progress(patience=0.05)
+    progress.follow(LINE, 10.0)
+    progress.tell(10.3)
+    assert progress.elapsed(11.0) == pytest.approx(0.35)
+    for now in (11.0, 12.0, 13.0):
+        progress.follow(LINE, now)
+        assert progress.elapsed(now + 0.5) == pytest.approx(0.0)
+    progress.tell(13.5)
+    assert progress.elapsed(13.51) == pytest.approx(0.01)
+
+
 def test_at_rest_nothing_is_held_up() -> None:
     progress = Progress(patience=0.05)
     progress.follow(LINE, 10.0)
