@@ -145,7 +145,7 @@ def test_the_fr3_stands_as_its_parameters_say() -> None:
     np.testing.assert_allclose(position, [x, 0.0, z], atol=1e-9)
 
 
-def test_the_iiwa_is_as_high_as_its_data_sheet_says() -> None:
+def test_the_iiwa_is_as_high_as_its_axes_say() -> None:
     position, _ = Kinematics(load_robot("iiwa")).tool_pose(np.zeros(7))
     np.testing.assert_allclose(position, [-0.2, 0.0, 0.36 + 0.42 + 0.40 + 0.126], atol=1e-9)
 
