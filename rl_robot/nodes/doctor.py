@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rl_robot.errors import UserError
 from rl_robot.hardware.checkup import CHECKS, Checkup
-from rl_robot.hardware.findings import Finding, as_json, exit_status, skipped, table
+from rl_robot.hardware.findings import UNKNOWN, Finding, as_json, exit_status, skipped, table
 from rl_robot.hardware.moving import MOVING
 from rl_robot.robots.description import load_robot
 from rl_robot.ros.hub import RosHub
@@ -82,6 +82,8 @@ class DoctorNode(GraphNode):
         self._hub.close()
         if self.exit_code is None:
             self._hub.enable(False)
+            print("interrupted: nothing is known of the checks that are missing", flush=True)
+            self.exit_code = UNKNOWN
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -161,6 +161,18 @@ def test_an_arm_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
         assert "nobody hears arm_controller/joint_trajectory" in output
 
 
+def test_a_doctor_that_is_interrupted_says_that_it_does_not_know(tmp_path: Path) -> None:
+    doctor = start(tmp_path, "interrupted", "stand_in:=true")
+    with ended([doctor]):
+        assert doctor.stdout is not None
+        while "joint_states" not in doctor.stdout.readline():
+            assert doctor.poll() is None
+        doctor.terminate()
+        output, _ = doctor.communicate(timeout=PATIENCE)
+        assert doctor.returncode == UNKNOWN, output
+        assert "interrupted" in output
+
+
 def test_bad_arguments_get_one_line() -> None:
     command = [sys.executable, "-m", "rl_robot.cli", "doctor", "only:=everything"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
