@@ -32,8 +32,8 @@ _RGB8 = 3  # Gazebo's number of that pixel format
 class GazeboSimulator:
     """A robot in a scene, in a gzserver of its own. See ``Simulation``.
 
-    A picture is taken every ``picture_period``; ``render`` gives that of the present time. It does not
-    show what was placed or reset since then: that is in the next one.
+    A picture is taken every ``picture_period``; ``render`` gives that of the present time. What was
+    placed or reset since then is in the next one.
 
     Args:
         robot: the robot.
