@@ -215,13 +215,18 @@ def overall(learned: Sequence[Result]) -> Result | None:
     """Return the mean drop of learned policies, its interval over them; None without any."""
     if not learned:
         return None
-    if len(learned) == 1:
-        return {"drop": learned[0]["drop"], "interval": learned[0]["drop_interval"], "policies": 1}
-    mean = mean_interval([one["drop"] for one in learned])
+    drop, interval = learned[0]["drop"], learned[0]["drop_interval"]
+    if len(learned) > 1:
+        mean = mean_interval([one["drop"] for one in learned])
+        drop, interval = mean.mean, [mean.interval.low, mean.interval.high]
+    longer = [one["paired"]["steps"]["ratio"] for one in learned if one["paired"]["steps"]]
     return {
-        "drop": mean.mean,
-        "interval": [mean.interval.low, mean.interval.high],
-        "policies": mean.n,
+        "policies": len(learned),
+        "drop": drop,
+        "interval": interval,
+        "successes": {s: sum(one[s]["successes"] for one in learned) for s in SIMULATORS},
+        "episodes": {s: sum(one[s]["episodes"] for one in learned) for s in SIMULATORS},
+        "steps_ratio": float(np.mean(longer)) if longer else None,
     }
 
 
@@ -239,10 +244,13 @@ def table(result: Result) -> str:
         rows.append(f"| {' | '.join(cells)} |")
     whole = result["learned_drop"]
     if whole is not None:
+        sums = (f"{whole['successes'][s]} of {whole['episodes'][s]}" for s in SIMULATORS)
         rows.append(
-            f"\nlearned policies, mean drop of {whole['policies']}: "
+            f"\n{whole['policies']} learned: {' in MuJoCo, '.join(sums)} in Gazebo; mean drop "
             f"{_points(whole['drop'], whole['interval'])}"
         )
+        if whole["steps_ratio"]:
+            rows[-1] += f"; {whole['steps_ratio']:.2f} times as many steps where both succeed"
     rows += ["\n| error, expert's runs | MuJoCo | Gazebo |", "| --- | --- | --- |"]
     for key, label, form in (
         ("position", "block's position, median (95th percentile), mm", "{:.2f} ({:.2f})"),
