@@ -9,6 +9,7 @@
 //   advance    set points (n numbers) of count + 1 samples, the present one first; time: a sample
 //   reset      positions of the joints, poses of objects (x, y, z, qx, qy, qz, qw)
 //   place      an empty table, poses of objects
+//   rest       none. The world is whole, renderer and all: from now on none of it moves unasked
 // A reply's tables are joints (position, velocity, effort for each sample) and the objects' poses
 // relative to the robot; its times are the samples'.
 
@@ -42,6 +43,7 @@ constexpr long kMostSteps = 10000000;
 constexpr int kPoseSize = 7;
 constexpr int kSampleSize = 3;
 constexpr unsigned int kSeed = 1;           // of ODE, which shuffles its constraints
+constexpr double kIdleRate = 2000.0;        // Hz: how often a paused world looks around
 constexpr std::chrono::milliseconds kIdle{20};  // how long a stopped Gazebo may be waited for
 constexpr double kAsFastAsPossible = 0.0;
 
@@ -98,8 +100,10 @@ class JointServer : public gazebo::ModelPlugin {
         return;  // answered when it has been simulated
       } else if (kind == "reset" || kind == "place") {
         Put(*request, kind == "reset");
+      } else if (kind == "rest") {
+        rests_ = true;
       } else {
-        Require(false, "it is neither configure, advance, reset nor place");
+        Require(false, "it is neither configure, advance, reset, place nor rest");
       }
       BeginReply(text);
       AddSample();
@@ -116,6 +120,7 @@ class JointServer : public gazebo::ModelPlugin {
   // --- what is asked for ---
 
   void Configure(const Message &request) {
+    Require(!rests_, "configure comes before rest");
     Require(request.joint_size() == 3, "configure takes three tables");
     const Table &joints = request.joint(0), &followers = request.joint(1);
     const int count = joints.name_size();
@@ -147,6 +152,7 @@ class JointServer : public gazebo::ModelPlugin {
     set_points_.clear();
     now_ = world_->SimTime();
     TakeOverPoses();
+    Pause();
   }
 
   // From now on Move(), not ODE, tells Gazebo where the bodies are.
@@ -180,7 +186,7 @@ class JointServer : public gazebo::ModelPlugin {
     BeginReply(request.model_name());
     advancing_ = true;
     world_->Physics()->SetRealTimeUpdateRate(kAsFastAsPossible);
-    world_->SetPaused(false);  // the first time; from then on it stands still in Drive()
+    world_->SetPaused(false);
     asked_.notify_one();
   }
 
@@ -245,11 +251,12 @@ class JointServer : public gazebo::ModelPlugin {
 
   // --- in step with the world ---
 
-  // A step begins, and waits here until it is asked for: a paused world would look around, and have
-  // the scene drawn, as often as it is to notice soon that it goes on.
+  // A step begins. At rest it waits here until it is asked for: a paused world looks around, and has
+  // the scene updated, as often as it is to notice soon that it goes on. But that is how the
+  // renderer, at the start, comes to hear of the models.
   void Drive() {
     std::unique_lock<std::mutex> lock(mutex_);
-    while (commanded_ > 0 && !advancing_ && world_->Running()) asked_.wait_for(lock, kIdle);
+    while (rests_ && !advancing_ && world_->Running()) asked_.wait_for(lock, kIdle);
     if (!advancing_) return;
     fresh_ = false;
     for (const Servo &servo : servos_) {
@@ -280,7 +287,13 @@ class JointServer : public gazebo::ModelPlugin {
     if (done_ % steps_per_sample_ == 0) AddSample();
     if (done_ < last_) return;
     advancing_ = false;
+    if (!rests_) Pause();
     Answer();
+  }
+
+  void Pause() {
+    world_->SetPaused(true);
+    world_->Physics()->SetRealTimeUpdateRate(kIdleRate);
   }
 
   // Tell the links where their bodies are, and the renderer only when pictures may be taken: moving
@@ -385,6 +398,7 @@ class JointServer : public gazebo::ModelPlugin {
   std::vector<gazebo::physics::ModelPtr> objects_;
   int commanded_ = 0;
   bool advancing_ = false;
+  bool rests_ = false;  // between two requests, in the midst of a step
   bool fresh_ = false;  // no step was made since a reset
   std::vector<double> set_points_;
   gazebo::common::Time now_;  // of the last step; the world's is that of the step which waits
