@@ -175,6 +175,16 @@ class Writers:
             else:
                 self._speaking.add(interface.name)
 
+    @property
+    def speaking(self) -> bool:
+        """Whether a stream has yet to say the end of the motion that was sent last."""
+        return bool(self._speaking)
+
+    def tell(self) -> None:
+        """Have every stream say where the motion stands now, for want of its timer."""
+        for interface in self._robot.interfaces:
+            self._tell(interface)
+
     def _send_motion(self, interface: CommandInterface, motion: Motion) -> None:
         part = interface_motion(interface, motion, self._period)
         if interface.streamed:
