@@ -45,7 +45,7 @@ def _nodes(values: Mapping[str, str]) -> list[NodeSpec]:
     namespace = values["namespace"].strip("/")
     # A driver's camera_info is where its pictures are.
     remappings = robot_remappings(values) | {
-        f"{camera.name}/camera_info": f"{camera.topic.rpartition('/')[0]}/camera_info"
+        f"{camera.name}/camera_info": f"{''.join(camera.topic.rpartition('/')[:2])}camera_info"
         for camera in load_robot(values["robot"]).cameras
     }
     stand_in = values["stand_in"] == "true"
