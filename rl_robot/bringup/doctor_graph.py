@@ -17,6 +17,7 @@ from rl_robot.bringup.session_graphs import make_acquainted, robot_remappings
 from rl_robot.errors import UserError
 from rl_robot.hardware.checkup import CHECKS
 from rl_robot.hardware.faults import FAULTS, NONE
+from rl_robot.robots.commands import check_messages
 from rl_robot.robots.description import load_robot
 from rl_robot.safety.chain import make_filter
 from rl_robot.tasks import load_task
@@ -36,6 +37,7 @@ def _prepare(values: dict[str, str]) -> dict[str, str]:
         )
     if values["stand_in"] == "true" and values["camera"]:
         raise UserError("camera is for a real robot: the stand-in has cameras of its own")
+    check_messages(load_robot(values["robot"]))
     make_filter(load_robot(values["robot"]), period=load_task(values["task"]).period)
     return values | {"run": values["run"] or f"doctor-{time.strftime('%Y%m%d-%H%M%S')}"}
 

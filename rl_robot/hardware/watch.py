@@ -10,9 +10,10 @@ TRIES = 3  # of a check that failed while the machine was held up
 class Watch:
     """Measures by how long this machine was late in what a check did and heard.
 
-    A checkup that is not called, joint states that come in a bunch, and a safety node that sends its
-    motions too far apart: such is a machine with too much to do, and no controller of an arm. That
-    the driver itself does not stall is found before, by its stamps. ``held_up`` (s) is the longest.
+    A checkup that is not called, joint states that come in a bunch, and a safety node that sends
+    its motions too far apart: such is a machine with too much to do, and no controller of an arm.
+    That the driver itself does not stall is found before, by its stamps. ``held_up`` (s) is the
+    longest.
     """
 
     def __init__(self, hub: Hub) -> None:

@@ -100,8 +100,10 @@ class RosHub:
         for name in self.pictures:
             take_picture, take_info = partial(self._take_picture, name), partial(self._info, name)
             self._eyes += [
-                node.listen(topics.IMAGE_RAW, take_picture, depth=5, raw=True, camera=name),
-                node.listen(topics.CAMERA_INFO, take_info, camera=name),
+                node.listen(
+                    topics.IMAGE_RAW, take_picture, depth=5, raw=True, awaited=False, camera=name
+                ),
+                node.listen(topics.CAMERA_INFO, take_info, awaited=False, camera=name),
             ]
 
     def _say_episode(self, task: Task) -> None:

@@ -122,13 +122,18 @@ class Writers:
 
         client = ActionClient(self._node, GripperCommand, interface.topic)
 
+        def hear(future: Any) -> None:
+            if not future.result().accepted:
+                self._node.problem(f"{interface.topic}: the goal was refused: the gripper stays")
+                self._goals[interface.name] = GripperGoals()  # again with the next motion
+
         def send(position: float) -> bool:
             if not client.server_is_ready():
                 self._node.problem(f"{interface.topic}: no action server: the gripper stays")
                 return False
             goal = GripperCommand.Goal()
             goal.command.position, goal.command.max_effort = position, effort
-            client.send_goal_async(goal)
+            client.send_goal_async(goal).add_done_callback(hear)
             return True
 
         return send
