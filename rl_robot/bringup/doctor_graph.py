@@ -17,6 +17,7 @@ from rl_robot.bringup.session_graphs import make_acquainted, robot_remappings
 from rl_robot.errors import UserError
 from rl_robot.hardware.checkup import CHECKS
 from rl_robot.hardware.faults import FAULTS, NONE
+from rl_robot.hardware.moving import MOVING
 from rl_robot.robots.commands import check_messages
 from rl_robot.robots.description import load_robot
 from rl_robot.safety.chain import make_filter
@@ -37,6 +38,9 @@ def _prepare(values: dict[str, str]) -> dict[str, str]:
         )
     if values["stand_in"] == "true" and values["camera"]:
         raise UserError("camera is for a real robot: the stand-in has cameras of its own")
+    moving = [check for check in values["only"].split(",") if check in MOVING]
+    if values["motion"] == "false" and moving:
+        raise UserError(f"only '{moving[0]}' moves the arm, which motion:=false forbids: drop one")
     check_messages(load_robot(values["robot"]))
     make_filter(load_robot(values["robot"]), period=load_task(values["task"]).period)
     return values | {"run": values["run"] or f"doctor-{time.strftime('%Y%m%d-%H%M%S')}"}

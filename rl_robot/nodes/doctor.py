@@ -42,7 +42,7 @@ class DoctorNode(GraphNode):
         given = read_parameters(self, Parameters)
         robot = load_robot(given.robot)
         self._robot, self._file = robot.name, given.json
-        only = tuple(given.only.split(",")) if given.only else CHECKS
+        only = tuple(filter(None, given.only.split(","))) or CHECKS
         if given.motion == "false":
             only = tuple(check for check in only if check not in MOVING)
         self._hub = RosHub(self, robot, load_task(given.task), stand_in=given.stand_in)

@@ -58,6 +58,7 @@ def test_a_camera_without_a_driver_gets_our_node() -> None:
         (["only:=rate,everything"], "only 'everything': expected some of joint_states"),
         (["stand_in:=true", "camera:=0"], "cameras of its own"),
         (["robot:=nobody"], "unknown robot 'nobody'"),
+        (["only:=rate,stop", "motion:=false"], "only 'stop' moves the arm"),
         (["motion:=maybe"], "motion 'maybe'"),
         (["json:=findings.txt"], "ends in .json"),
     ],

@@ -25,6 +25,7 @@ from rl_robot.hardware.findings import SOUND, UNKNOWN, UNSOUND
 from rl_robot.robots.description import available_robots, load_robot
 from rl_robot.robots.interfaces import GRIPPER_COMMAND
 
+NOBODY = "nobody"
 PATIENCE = 240.0  # s: a bound for a busy machine, not a measure
 AT_ONCE = 3  # doctors
 
@@ -99,7 +100,7 @@ class Practice:
         return self._results[name].result()
 
     def _examine(self, name: str, arguments: tuple[str, ...]) -> Examined:
-        doctor = start(self._folder, name, "stand_in:=true", *arguments)
+        doctor = start(self._folder, name, *arguments)
         with ended([doctor]):
             output, _ = doctor.communicate(timeout=PATIENCE)
         assert doctor.returncode in (SOUND, UNSOUND, UNKNOWN), output
@@ -118,10 +119,13 @@ def practice(
     for item in request.session.items:
         given = item.callspec.params if hasattr(item, "callspec") else {}
         if item.path == request.path and "robot" in given:
-            wanted[given["robot"]] = (f"robot:={given['robot']}",)
+            wanted[given["robot"]] = ("stand_in:=true", f"robot:={given['robot']}")
         elif item.path == request.path and "fault" in given:
             fault = given["fault"]
-            wanted[fault] = (f"fault:={fault}", f"only:={FAULTS[fault][0]}")
+            only = f"only:={FAULTS[fault][0]}"
+            wanted[fault] = ("stand_in:=true", f"fault:={fault}", only)
+        elif item.path == request.path and "missing" in item.name:
+            wanted[NOBODY] = ("motion:=false", "only:=joint_states,controllers")
     made = Practice(tmp_path_factory.mktemp("doctors"), wanted)
     yield made
     made.close()
@@ -183,13 +187,11 @@ def test_a_person_is_asked_before_anything_moves_and_without_a_terminal_nothing_
         domain.close()
 
 
-def test_an_arm_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
-    doctor = start(tmp_path, "nobody", "motion:=false", "only:=joint_states,controllers")
-    with ended([doctor]):
-        output, _ = doctor.communicate(timeout=PATIENCE)
-        assert doctor.returncode == UNSOUND, output
-        assert "nothing comes on joint_states, which nobody publishes" in output
-        assert "nobody hears arm_controller/joint_trajectory" in output
+def test_an_arm_that_is_not_there_is_said_to_be_missing(practice: Practice) -> None:
+    one = practice.result(NOBODY)
+    assert one.status == UNSOUND, one.output
+    assert "nothing comes on joint_states, which nobody publishes" in one.output
+    assert "nobody hears arm_controller/joint_trajectory" in one.output
 
 
 def test_a_doctor_that_is_interrupted_says_that_it_does_not_know(tmp_path: Path) -> None:
