@@ -70,6 +70,8 @@ class StandIn:
         self._servo = Servo(robot.home_positions, robot.velocity, able, lag=lag)
         self._names = tuple(sorted(robot.joint_names))
         self._columns = [robot.joint_names.index(name) for name in self._shown_names()]
+        factors = faults.joint_factors(robot, fault)
+        self._factors = np.array([factors.get(name, 1.0) for name in self._names])
         rate = robot.joint_state_rate * (0.5 if fault == "slow_rate" else 1.0)
         self._period_ns = round(1e9 / rate)
         self._steps = int(np.ceil(self._period_ns * 1e-9 / LONGEST_STEP))
@@ -158,8 +160,8 @@ class StandIn:
         return Sample(
             stamp_ns=stamp + round(offset * 1e9),
             names=tuple(prefix + name for name in self._names),
-            positions=self._servo.positions[self._columns],
-            velocities=self._servo.velocities[self._columns],
+            positions=self._servo.positions[self._columns] * self._factors,
+            velocities=self._servo.velocities[self._columns] * self._factors,
         )
 
 

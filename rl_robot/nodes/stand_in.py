@@ -139,7 +139,10 @@ class StandInNode(GraphNode):
 
     def _take_picture(self, camera: Camera, images: Publisher, infos: Publisher) -> None:
         assert self._eyes is not None
-        stamp = self._now_ns()
+        if not images.get_subscription_count():
+            return  # nobody looks
+        late = faults.PICTURES_LATE if self._fault == "late_pictures" else 0.0
+        stamp = self._now_ns() - round(late * 1e9)
         picture = self._eyes.look(
             camera, self._arm.positions, frozen=self._fault == "frozen_camera"
         )

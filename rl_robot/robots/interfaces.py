@@ -18,6 +18,13 @@ MODES = {
     GRIPPER_COMMAND: (POSITION,),
 }
 STREAMED = (FLOAT64_MULTI_ARRAY, TWIST_STAMPED)
+# What topics of the graph begin with. A controller that listens there would hear commands that have
+# not passed the safety filter.
+GRAPHS_OWN = (
+    "clock", "diagnostics", "dry_run", "emergency_stop", "episode", "goal", "perception", "policy",
+    "recorder", "recovery", "reset", "reward", "robot_description", "safety", "script", "simulator",
+    "teleop", "trainer",
+)  # fmt: skip
 MOST_RATE = 1000.0  # Hz
 # Messages of a stream within its driver's timeout, at least: one may be late.
 LEAST_IN_TIMEOUT = 2.0
@@ -109,7 +116,7 @@ def _interface(section: Section, name: str, commanded: Commanded) -> CommandInte
     kind = section.choice("type", tuple(MODES))
     interface = CommandInterface(
         name=name,
-        topic=section.text("topic"),
+        topic=section.topic("topic"),
         type=kind,
         mode=section.choice("mode", MODES[kind]),
         joints=section.texts("joints"),
@@ -119,6 +126,8 @@ def _interface(section: Section, name: str, commanded: Commanded) -> CommandInte
         frame=section.choice("frame", commanded.frames) if kind == TWIST_STAMPED else "",
     )
     section.refuse_others()
+    if interface.topic.lstrip("/").split("/")[0] in GRAPHS_OWN:
+        raise section.error(f"topic {interface.topic} is the graph's own: give the controller's")
     for joint in interface.joints:
         joint_called(section, joint, commanded.joints)
     _check_joints(section, interface, commanded)

@@ -38,6 +38,7 @@ class SimulatedGraph:
         self.answer: bool | None = True
         self.asked: list[str] = []
         self.enabled = self.latched = self.paused = False
+        self.looking = True
         self._fault = fault
         self._time = 0.0
         self._random = np.random.default_rng(0)
@@ -67,18 +68,22 @@ class SimulatedGraph:
         if not self.paused:
             self._oversee()
 
+    def close_eyes(self) -> None:
+        self.looking = False
+
     def _now_ns(self) -> int:
         return BEGIN_NS + round(self._time * 1e9)
 
     def _show(self) -> None:
-        if self._fault == "missing_camera" or round(self._time / TICK) % 10:
+        if not self.looking or self._fault == "missing_camera" or round(self._time / TICK) % 10:
             return
         for camera in self.robot.cameras:
             number = 0 if self._fault == "frozen_camera" else len(self.pictures[camera.name])
             size = camera.width, camera.height
             # Whatever its rate is, it is kept: the graph has one picture every 0.1 s.
             stamp = len(self.pictures[camera.name]) / camera.rate
-            picture = Picture(stamp, stamp + 0.02, *size, 90.0, 30.0, number)
+            came = stamp + 0.02 + (faults.PICTURES_LATE if self._fault == "late_pictures" else 0.0)
+            picture = Picture(stamp, came, *size, 90.0, 30.0, number)
             self.pictures[camera.name].append(picture)
 
     # --- safety ------------------------------------------------------------------------------
