@@ -21,7 +21,7 @@ STEP = 0.002
 
 
 def controller(here: np.ndarray = HOME) -> TwistController:
-    return TwistController(ROBOT, here, timeout=0.2)
+    return TwistController(ROBOT, here, timeout=0.1 + MAX_EXPECTED_LATENCY)
 
 
 def told(
