@@ -125,6 +125,19 @@ class Progress:
         return None
 
 
+def tracking_error(robot: Robot, progress: Progress, measured: Array, at: float) -> Array:
+    """Return how far joints (n,) were from where they should have been ``at`` that time, (n,).
+
+    Those that follow late by their interface's ``lag`` are measured by where they should have been
+    then: else lag would count as drift, and what makes up for it carry them too far.
+    """
+    error = np.zeros(len(robot.joints))
+    for interface in robot.interfaces:
+        columns = [robot.joint_names.index(name) for name in interface.joints]
+        error[columns] = progress.error(measured, at - interface.lag)[columns]
+    return error
+
+
 class Stream:
     """The numbers of one interface's messages: positions, velocities or a twist."""
 

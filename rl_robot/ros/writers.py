@@ -19,7 +19,7 @@ from rl_robot.robots.commands import (
 )
 from rl_robot.robots.description import Robot
 from rl_robot.robots.interfaces import GRIPPER_COMMAND, POSITION, TWIST_STAMPED, CommandInterface
-from rl_robot.robots.streams import Course, Progress, Stream
+from rl_robot.robots.streams import Course, Progress, Stream, tracking_error
 from rl_robot.ros import topics
 from rl_robot.ros.messages import to_time
 from rl_robot.ros.node import GraphNode
@@ -160,7 +160,7 @@ class Writers:
 
     def measure(self, positions: Array, at: float) -> None:
         """Take where the joints (n,) were measured ``at`` that time, s of the clock ``now``."""
-        self._error = self._progress.error(positions, at)
+        self._error = tracking_error(self._robot, self._progress, positions, at)
 
     def send(self, start: Array, motion: Motion) -> None:
         """Have the robot follow a motion that begins at ``start`` (n,), from now on."""

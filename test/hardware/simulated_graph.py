@@ -14,9 +14,10 @@ from rl_robot.hardware.graph_checks import Calibration, Endpoint, Picture
 from rl_robot.hardware.hub import Reply, Sent
 from rl_robot.hardware.joint_checks import JointSample
 from rl_robot.hardware.stand_in import StandIn
+from rl_robot.hardware.twists import Twist
 from rl_robot.robots.cartesian import Motion
 from rl_robot.robots.description import Robot
-from rl_robot.robots.interfaces import GRIPPER_COMMAND, TWIST_STAMPED
+from rl_robot.robots.interfaces import GRIPPER_COMMAND, TWIST
 from rl_robot.robots.streams import Course, Stream
 from rl_robot.safety.chain import make_filter
 
@@ -103,8 +104,10 @@ class SimulatedGraph:
                 values = self._streams[interface.name].values(
                     self._course, elapsed, np.zeros(len(self.robot.joints))
                 )
-                stamp = self._now_ns() if interface.type == TWIST_STAMPED else 0
-                self._arm.command(interface.name, values.tolist(), stamp, self._now_ns())
+                now = self._now_ns()
+                told = values.tolist()
+                command = Twist(interface.frame, now, told) if interface.mode == TWIST else told
+                self._arm.command(interface.name, command, now)
 
     def _step(self, motion: Motion | None) -> None:
         self._filter.interrupt(self._time - self._began)
@@ -120,7 +123,7 @@ class SimulatedGraph:
             if interface.name not in self._streams:
                 columns = [safe.names.index(name) for name in interface.joints]
                 command = Trajectory(interface.joints, 0, times, positions[:, columns].tolist())
-                self._arm.command(interface.name, command, 0, self._now_ns())
+                self._arm.command(interface.name, command, self._now_ns())
 
     def enable(self, wanted: bool) -> Reply:
         if not wanted:

@@ -229,6 +229,11 @@ CONTRADICTIONS: dict[str, tuple[Change, str]] = {
         _interface(ARM, type=FLOAT64_MULTI_ARRAY, rate=5.0),
         "timeout 0.25 s is too short for a stream of 5 Hz",
     ),
+    "lag of positions": (_interface(ARM, lag=0.05), "lag is for velocities and twists"),
+    "long lag": (
+        _interface(ARM, type=FLOAT64_MULTI_ARRAY, mode="velocity", rate=100.0, lag=1.0),
+        "lag is 1, it must be at most 0.3 s",
+    ),
     "arm by gripper": (
         _interface(ARM, type=GRIPPER_COMMAND),
         "a GripperCommand's is one: it must be .gripper.",

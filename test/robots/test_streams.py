@@ -15,7 +15,14 @@ from rl_robot.robots.cartesian import Motion
 from rl_robot.robots.description import Robot, load_robot
 from rl_robot.robots.interfaces import FLOAT64_MULTI_ARRAY, POSITION, TWIST, TWIST_STAMPED, VELOCITY
 from rl_robot.robots.kinematics import Kinematics
-from rl_robot.robots.streams import CORRECTION, LAG, Course, Progress, Stream
+from rl_robot.robots.streams import (
+    CORRECTION,
+    LAG,
+    Course,
+    Progress,
+    Stream,
+    tracking_error,
+)
 from rl_robot.safety.filter import SafetyFilter
 
 Array = npt.NDArray[np.float64]
@@ -144,6 +151,26 @@ def test_a_driver_that_is_slow_is_caught_up_with() -> None:
         errors[corrected] = float(np.abs(course.positions[-1] - reached).max())
     assert errors[False] == pytest.approx(0.03 * 1.0, rel=1e-3)
     assert errors[True] < 0.05 * LAG + 0.1 * errors[False]  # as long as it moves, lag hides some
+
+
+def test_a_driver_that_is_late_goes_no_further_where_its_lag_is_said() -> None:
+    """It makes all of each velocity, 0.2 s later: lag is no drift, and must not be made up for."""
+    times = np.arange(1, 51) * 0.02
+    path = 0.2 * np.sin(0.5 * np.pi * times)[:, None] ** 2 * np.ones(3)
+    course = Course.of(np.zeros(3), Motion(CRANE.joint_names, times, path))
+    ended = {}
+    for said in (0.0, 0.2):
+        robot = replace(CRANE, interfaces=tuple(replace(i, lag=said) for i in CRANE.interfaces))
+        progress, told, waiting = Progress(), stream(CRANE, VELOCITY), [np.zeros(3)] * 20
+        reached = course.at(0.0)
+        progress.follow(course, 0.0)
+        for time in [*ticks(course, 0.0), *(course.end + TICK * np.arange(1, 22))]:
+            error = tracking_error(robot, progress, reached, time)
+            waiting.append(told.values(course, time, error)[::-1])
+            reached = reached + TICK * waiting.pop(0)
+        ended[said] = float(np.abs(reached - course.positions[-1]).max())
+    assert ended[0.0] > 0.01
+    assert ended[0.2] < 1e-3
 
 
 @settings(max_examples=25)
