@@ -153,7 +153,7 @@ def _calibrate(options: argparse.Namespace) -> int:
         sources,
         board,
         robot,
-        topics=Topics(options.topic or topic_of(camera), options.joint_states),
+        topics=Topics(options.topic or (camera.topic if camera else ""), options.joint_states),
         camera_asked=bool(options.topic),
         speed=options.speed or SPEED,
         with_robot=options.kind != "intrinsics",
@@ -172,13 +172,6 @@ def _calibrate(options: argparse.Namespace) -> int:
         assert camera is not None
         _write(options, found, robot, camera)
     return 0
-
-
-def topic_of(camera: "Camera | None") -> str:
-    """Return the topic of a camera's pictures; nothing without a camera."""
-    if camera is None:
-        return ""
-    return getattr(camera, "topic", "") or f"{camera.name}/image_raw"
 
 
 def _robot_and_sources(options: argparse.Namespace) -> "tuple[Robot | None, list[str]]":
@@ -251,7 +244,7 @@ def _capture(
     stem = robot.name if robot else "camera"
     named = options.keep or f"calibration/{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = Path(named)
-    name = camera.name if camera else "camera"
+    name, topic = (camera.name, camera.topic) if camera else ("camera", "image_raw")
     values: dict[str, Any] = {
         "folder": folder,
         "camera": name,
@@ -268,7 +261,7 @@ def _capture(
     command = [sys.executable, "-m", "rl_robot.nodes.calibrator", "--ros-args"]
     for key, value in values.items():
         command += ["-p", f"{key}:={value}"]
-    command += ["-r", f"{name}/image_raw:={options.topic or topic_of(camera) or 'image_raw'}"]
+    command += ["-r", f"{name}/image_raw:={options.topic or topic}"]
     if options.joint_states and robot is not None:
         command += ["-r", f"{robot.joint_state_topic}:={options.joint_states}"]
     print(f"pictures are kept in {folder}; Ctrl-C when it is enough", file=sys.stderr)
@@ -320,7 +313,7 @@ def _write(
     values = dict(found.values)
     if options.frame:
         values["frame_id"] = options.frame
-    if found.intrinsics and found.extrinsics and not getattr(camera, "calibrated", True):
+    if found.intrinsics and found.extrinsics and not camera.calibrated:
         values["calibrated"] = True
     backup = write_entry(robot, camera.name, values)
     print(f"\nwritten into {robot.source}; as it was before: {backup}", file=sys.stderr)
