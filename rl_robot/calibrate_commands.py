@@ -54,7 +54,7 @@ def _add_kind(parser: Any, kind: str) -> None:
     )
     parser.add_argument("--robot", help="robot by name or YAML")
     parser.add_argument("--camera", help="which camera of the robot's YAML (the first)")
-    parser.add_argument("--topic", default="", help="of the pictures (<camera>/image_raw)")
+    parser.add_argument("--topic", default="", help="of the pictures (the YAML's)")
     parser.add_argument(
         "--joint-states", default="", metavar="TOPIC", help="of the joint states (the YAML's)"
     )
@@ -72,7 +72,9 @@ def _add_kind(parser: Any, kind: str) -> None:
         parser.add_argument("--k3", action="store_true", help="also the third radial coefficient")
     parser.add_argument("--poses", type=_count, help="live: pictures that are enough (20)")
     parser.add_argument("--keep", metavar="FOLDER", help="live: where the pictures are kept")
-    parser.add_argument("--plot", metavar="FILE", help="draw coverage and residuals (.png, .svg)")
+    parser.add_argument(
+        "--plot", metavar="FILE", help="draw coverage and residuals (.png, .svg, .pdf)"
+    )
     parser.add_argument("--json", action="store_true", help="all figures as JSON")
     parser.add_argument(
         "--write", action="store_true", help="write the entry into the robot's YAML"
@@ -212,6 +214,10 @@ def _check(
     """Refuse what could not work before anything takes time."""
     from rl_robot.calibration.entry import check_own_file
 
+    if options.plot:
+        from rl_robot.calibration.plot import check_plot
+
+        check_plot(Path(options.plot))
     if options.kind != "intrinsics" and robot is None:
         raise UserError(f"calibrate {options.kind} needs the robot: say robot:=NAME or its YAML")
     if options.kind == "extrinsics" and camera is None:
@@ -272,9 +278,11 @@ def _capture(
         code = subprocess.run(command, stdout=2, check=False).returncode
     finally:
         signal.signal(signal.SIGINT, before)
+    taken = any(folder.glob("*.png"))
     if code:
-        raise UserError(f"the capture ended with status {code}; what it took is in {folder}")
-    if not any(folder.glob("*.png")):
+        kept = f"; what it took is in {folder}" if taken else ""
+        raise UserError(f"the capture ended with status {code}{kept}")
+    if not taken:
         raise UserError("no picture was taken")
     return folder
 

@@ -86,6 +86,8 @@ class CalibratorNode(GraphNode):
         if robot:
             states = {topics.JOINT_STATES.type_name: topics.JOINT_STATES.type}
             name = self.resolve_topic_name(robot.joint_state_topic)
+            if name == image:
+                raise UserError(f"{name} can't be the topic of both pictures and joint states")
             self._wanted[name] = _Wanted(states, self._take_joints, 200)
         told = " and ".join(self._wanted)
         self.every(LISTEN_PERIOD, partial(self._in_words, self._listen_to_drivers))

@@ -198,6 +198,8 @@ def test_a_board_of_other_squares_is_not_found(
         (["all", "none", "robot:=arm", "--squares", "seven"], "such as 7x5"),
         (["all", "none", "robot:=arm", "--mount", "wall"], "invalid choice: 'wall'"),
         (["extrinsics", "none", "robot:=arm", "--k3"], "--k3"),
+        (["all", "none", "robot:=arm", "--plot", "x.doc"], "ends in .png, .svg, .pdf"),
+        (["all", "none", "robot:=arm", "--plot", "no/x.png"], "there is no folder no"),
         (["board"], "one of the arguments --png --pdf is required"),
         (["board", "--png", "x.png", "--paper", "a5"], "give one of a4, a3, letter"),
         (["board", "--png", "x.png", "--square", "60"], "does not fit on a4"),
