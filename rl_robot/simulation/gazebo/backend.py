@@ -22,6 +22,7 @@ from rl_robot.simulation.placing import check_object, resting_pose, resting_pose
 from rl_robot.simulation.world import Scene
 
 PHYSICS_STEP = 0.002  # s; at half of it the grasps are as sure, and half as many steps are made
+_WARM_UP = 2  # pictures
 _START_TIMEOUT = 20.0  # s until the cameras are there
 _PICTURE_TIMEOUT = 20.0  # s of wall time
 _CHANNELS = 3
@@ -31,8 +32,8 @@ _RGB8 = 3  # Gazebo's number of that pixel format
 class GazeboSimulator:
     """A robot in a scene, in a gzserver of its own. See ``Simulation``.
 
-    A picture is taken every ``picture_period``; ``render`` gives that of the present time, so that
-    there is none before the first period, nor of a place that was changed since.
+    A picture is taken every ``picture_period``; ``render`` gives that of the present time. What was
+    placed or reset since then is in the next one.
 
     Args:
         robot: the robot.
@@ -63,6 +64,7 @@ class GazeboSimulator:
         self._scene = scene
         self._drivers = Drivers(robot, physics_step=physics_step)
         largest = max((c.width * c.height * _CHANNELS for c in robot.cameras), default=0)
+        self._seed = seed
         self._imaging = Imaging(noise=scene.camera_noise, seed=seed, values=largest)
         self._picture_ns = round(picture_period * 1e9)
         self._pictures: dict[str, tuple[int, Image]] = {}  # the newest, with their stamps
@@ -86,6 +88,7 @@ class GazeboSimulator:
             for camera in robot.cameras:
                 self._subscribe(camera)
             self.reset({})
+            self._warm_up(picture_period)
         except BaseException:
             self.close()
             raise
@@ -132,7 +135,7 @@ class GazeboSimulator:
         """
         description = self._robot.camera(camera)
         now = self.time_ns
-        if now == 0 or now % self._picture_ns:
+        if now % self._picture_ns:
             raise UserError(f"{camera} takes no picture at {now * 1e-9:.3f} s")
         self._open.wait(lambda: self._stamp(camera) >= now, _PICTURE_TIMEOUT, f"{camera}'s picture")
         stamp, image = self._pictures[camera]
@@ -197,6 +200,14 @@ class GazeboSimulator:
         if self._transport is None:
             raise LostProgramError("Gazebo was ended")
         return self._transport
+
+    def _warm_up(self, picture_period: float) -> None:
+        """Take the first pictures, in which what was moved so far may not have arrived yet."""
+        for _ in range(_WARM_UP):
+            self.advance(picture_period)
+            for camera in self._robot.cameras:
+                self.render(camera.name)
+        self.reset({}, seed=self._seed)
 
     def _subscribe(self, camera: Camera) -> None:
         topic = f"~/{camera.name}/link/{camera.name}/image"

@@ -105,7 +105,7 @@ class JointServer : public gazebo::ModelPlugin {
       const auto space = text.find(' ');
       const std::string number = space == std::string::npos ? "" : text.substr(space + 1);
       refusal.set_model_name("refused " + number + ": " + error.what());
-      replies_->Publish(refusal);
+      replies_->Publish(refusal, true);
     }
   }
 
@@ -294,7 +294,7 @@ class JointServer : public gazebo::ModelPlugin {
                             pose.Rot().Y(), pose.Rot().Z(), pose.Rot().W()})
         table->add_angle(number);
     }
-    replies_->Publish(reply_);
+    replies_->Publish(reply_, true);  // at once: from its own thread nobody wakes the transport
   }
 
   // From the links' poses alone: ODE sums up an angle's changes, and with them rounding errors.
