@@ -42,7 +42,7 @@ from rl_robot.safety.chain import make_filter, make_recovery, parse_off
 from rl_robot.safety.checks import CommandRefused, RawCommand, check_command
 from rl_robot.safety.seat import Seat
 from rl_robot.safety.unsafe import Unsafe
-from rl_robot.supervision.session import ENDED, RESETTING, RUNNING, Episode
+from rl_robot.supervision.session import BROKEN, ENDED, RESETTING, RUNNING, Episode
 from rl_robot.tasks import load_task
 
 # Part of a control period that deciding may take; many times what it does.
@@ -207,6 +207,7 @@ class SafetyNode(GraphNode):
             self.problem(f"joint_states: captured {age:.3f} s ago by this clock, not relied on")
             return
         self._joint_ns = stamp
+        self.health["unheard"] = ""
         names = self._robot.joint_names
         self._filter.measure(measured, np.array([efforts.get(name, np.nan) for name in names]))
         self._recovery.measure(measured)
@@ -244,6 +245,9 @@ class SafetyNode(GraphNode):
                 self._progress_at = self._now()
             self._episode = episode
             self._decided_ns = episode.stamp_ns
+            if episode.outcome == BROKEN and self._factor is not None:
+                # The robot's drivers may have been started again: the next episode waits for them.
+                self.health["unheard"] = topics.JOINT_STATES.name
             self._execute_tick()
 
     def _take_decision(self, message: JointState) -> None:
