@@ -18,11 +18,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from common import Result, launch_command, options, report, run_session, running
 from common import end_of as wait_for
+from matplotlib.figure import Figure
 from scipy.spatial.transform import Rotation
 
 from rl_robot.bags import BagReader
+from rl_robot.bags.pictures import image_pixels
 from rl_robot.errors import UserError
 from rl_robot.evaluation.comparison import compare, tally
 from rl_robot.evaluation.episodes import EpisodeFigures, read_episode, read_run
@@ -36,6 +39,7 @@ SPLIT = "test"
 LEARNT_IN = "mujoco"
 QUARTER_TURN = math.pi / 2.0  # after which a cube looks the same
 BAGS_LOOKED_INTO = 20  # of each run, for the errors
+FRAMES = 4
 
 
 # --- runs ----------------------------------------------------------------------------------------
@@ -174,6 +178,44 @@ def _pose(message: object) -> tuple[np.ndarray, float]:
     return np.array([p.x, p.y, p.z]), float(yaw)
 
 
+# --- a picture -----------------------------------------------------------------------------------
+
+
+def plot(result: Result, root: Path, path: Path) -> None:
+    """Draw one start as both cameras see it at the same moments, and the successes."""
+    figure = Figure(figsize=(11.0, 3.6), layout="constrained")
+    strips, successes = figure.subfigures(1, 2, width_ratios=[1.5, 1.0])
+    name = result["policies"][-1]["policy"]
+    rows = strips.subplots(len(SIMULATORS), FRAMES, squeeze=False)
+    for axes, simulator in zip(rows, SIMULATORS, strict=True):
+        run = RunFolder.open(root / f"{name}-{simulator}-{result['episodes']}")
+        for axis, frame in zip(axes, frames(run.list_episodes()[0]), strict=True):
+            axis.imshow(frame)
+            axis.set_xticks([])
+            axis.set_yticks([])
+        axes[0].set_ylabel(simulator)
+    strips.suptitle(f"{name}, the first held-out start")
+    axis = successes.subplots()
+    for offset, simulator, colour in ((0.1, SIMULATORS[0], "#2f6fb3"), (-0.1, "gazebo", "#d0893b")):
+        for row, one in enumerate(reversed(result["policies"])):
+            side = one[simulator]
+            low, high = (100.0 * bound for bound in side["success_interval"])
+            axis.plot([low, high], [row + offset] * 2, color=colour)
+            label = simulator if row == 0 else None
+            axis.plot(100.0 * side["success_rate"], row + offset, "o", color=colour, label=label)
+    names = [one["policy"] for one in reversed(result["policies"])]
+    axis.set_yticks(range(len(names)), names)
+    axis.set_xlabel(f"successes on {result['episodes']} held-out starts, %, 95 % interval")
+    axis.legend(loc="upper left")
+    figure.savefig(path, dpi=110)
+
+
+def frames(bag: Path) -> list[npt.NDArray[np.uint8]]:
+    """Return pictures (H, W, 3) of an episode, from its first to its last, evenly spread."""
+    pictures = [image_pixels(m) for _, _, _, m in BagReader(bag).decoded(["camera/image_raw"])]
+    return [pictures[i] for i in np.linspace(0, len(pictures) - 1, FRAMES).round().astype(int)]
+
+
 # --- the whole -----------------------------------------------------------------------------------
 
 
@@ -202,13 +244,16 @@ def measure(given: argparse.Namespace) -> Result:
             errors = {s: errors_of(run) for s, run in runs.items()}
     learned = [one for one in results if one["policy"] != SCRIPT]
     lost = sum(one[s]["lost_periods"] for one in results for s in SIMULATORS)
-    return {
+    result: Result = {
         "episodes": episodes,
         "policies": results,
         "errors": errors,
         "learned_drop": overall(learned),
         "missed": [f"{lost} control periods were lost"] if lost else [],
     }
+    if given.plot:
+        plot(result, given.root, given.plot)
+    return result
 
 
 def overall(learned: Sequence[Result]) -> Result | None:
@@ -290,6 +335,7 @@ def main() -> int:
         "--seeds", type=int, nargs="+", default=[31, 32, 33, 34, 35], help="of what is learnt"
     )
     parser.add_argument("--root", type=Path, default=Path("runs/reality_gap"), help="for the runs")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw it, as .png or .svg")
     given = parser.parse_args()
     if given.episodes < 1:
         parser.error("--episodes must be at least 1")

@@ -54,7 +54,7 @@ def _add_kind(parser: Any, kind: str) -> None:
     )
     parser.add_argument("--robot", help="robot by name or YAML")
     parser.add_argument("--camera", help="which camera of the robot's YAML (the first)")
-    parser.add_argument("--topic", default="", help="of the pictures (<camera>/image_raw)")
+    parser.add_argument("--topic", default="", help="of the pictures (the YAML's)")
     parser.add_argument(
         "--joint-states", default="", metavar="TOPIC", help="of the joint states (the YAML's)"
     )
@@ -72,7 +72,9 @@ def _add_kind(parser: Any, kind: str) -> None:
         parser.add_argument("--k3", action="store_true", help="also the third radial coefficient")
     parser.add_argument("--poses", type=_count, help="live: pictures that are enough (20)")
     parser.add_argument("--keep", metavar="FOLDER", help="live: where the pictures are kept")
-    parser.add_argument("--plot", metavar="FILE", help="draw coverage and residuals (.png, .svg)")
+    parser.add_argument(
+        "--plot", metavar="FILE", help="draw coverage and residuals (.png, .svg, .pdf)"
+    )
     parser.add_argument("--json", action="store_true", help="all figures as JSON")
     parser.add_argument(
         "--write", action="store_true", help="write the entry into the robot's YAML"
@@ -153,7 +155,7 @@ def _calibrate(options: argparse.Namespace) -> int:
         sources,
         board,
         robot,
-        topics=Topics(options.topic or topic_of(camera), options.joint_states),
+        topics=Topics(options.topic or (camera.topic if camera else ""), options.joint_states),
         camera_asked=bool(options.topic),
         speed=options.speed or SPEED,
         with_robot=options.kind != "intrinsics",
@@ -172,13 +174,6 @@ def _calibrate(options: argparse.Namespace) -> int:
         assert camera is not None
         _write(options, found, robot, camera)
     return 0
-
-
-def topic_of(camera: "Camera | None") -> str:
-    """Return the topic of a camera's pictures; nothing without a camera."""
-    if camera is None:
-        return ""
-    return getattr(camera, "topic", "") or f"{camera.name}/image_raw"
 
 
 def _robot_and_sources(options: argparse.Namespace) -> "tuple[Robot | None, list[str]]":
@@ -219,6 +214,10 @@ def _check(
     """Refuse what could not work before anything takes time."""
     from rl_robot.calibration.entry import check_own_file
 
+    if options.plot:
+        from rl_robot.calibration.plot import check_plot
+
+        check_plot(Path(options.plot))
     if options.kind != "intrinsics" and robot is None:
         raise UserError(f"calibrate {options.kind} needs the robot: say robot:=NAME or its YAML")
     if options.kind == "extrinsics" and camera is None:
@@ -251,7 +250,7 @@ def _capture(
     stem = robot.name if robot else "camera"
     named = options.keep or f"calibration/{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = Path(named)
-    name = camera.name if camera else "camera"
+    name, topic = (camera.name, camera.topic) if camera else ("camera", "image_raw")
     values: dict[str, Any] = {
         "folder": folder,
         "camera": name,
@@ -268,7 +267,7 @@ def _capture(
     command = [sys.executable, "-m", "rl_robot.nodes.calibrator", "--ros-args"]
     for key, value in values.items():
         command += ["-p", f"{key}:={value}"]
-    command += ["-r", f"{name}/image_raw:={options.topic or topic_of(camera) or 'image_raw'}"]
+    command += ["-r", f"{name}/image_raw:={options.topic or topic}"]
     if options.joint_states and robot is not None:
         command += ["-r", f"{robot.joint_state_topic}:={options.joint_states}"]
     print(f"pictures are kept in {folder}; Ctrl-C when it is enough", file=sys.stderr)
@@ -279,9 +278,11 @@ def _capture(
         code = subprocess.run(command, stdout=2, check=False).returncode
     finally:
         signal.signal(signal.SIGINT, before)
+    taken = any(folder.glob("*.png"))
     if code:
-        raise UserError(f"the capture ended with status {code}; what it took is in {folder}")
-    if not any(folder.glob("*.png")):
+        kept = f"; what it took is in {folder}" if taken else ""
+        raise UserError(f"the capture ended with status {code}{kept}")
+    if not taken:
         raise UserError("no picture was taken")
     return folder
 
@@ -320,7 +321,7 @@ def _write(
     values = dict(found.values)
     if options.frame:
         values["frame_id"] = options.frame
-    if found.intrinsics and found.extrinsics and not getattr(camera, "calibrated", True):
+    if found.intrinsics and found.extrinsics and not camera.calibrated:
         values["calibrated"] = True
     backup = write_entry(robot, camera.name, values)
     print(f"\nwritten into {robot.source}; as it was before: {backup}", file=sys.stderr)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rl_robot.calibration.board import Board
 from rl_robot.calibration.bundle import POSES, Bundle, Prior, Solution
 from rl_robot.calibration.hand_eye import check_motion, solve_closed_form
-from rl_robot.calibration.strays import without_strays
+from rl_robot.calibration.strays import count_strays, without_strays
 from rl_robot.calibration.views import (
     Lens,
     View,
@@ -63,6 +63,7 @@ class Extrinsics:
         lens_sigma: (9,) of ``lens.values``; zeros where the lens was given.
         errors: each picture's reprojection error by its name, px RMS, also of those left out.
         left_out: the pictures that contradict the others.
+        strays: corners that contradict the others of their picture, and were left out.
         rms, held_out: px RMS of the pictures used; each in turn, left out of the fit.
         distance: from the camera to the board, mean, m.
         pixel: what a pixel is worth at the board, m.
@@ -79,6 +80,7 @@ class Extrinsics:
     lens_sigma: Array
     errors: dict[str, float]
     left_out: tuple[str, ...]
+    strays: int
     rms: float
     held_out: float
     distance: float
@@ -117,7 +119,8 @@ def calibrate_extrinsics(
             size than said, or a robot that contradicts its pictures.
     """
     check_motion(_hands(views))
-    views = without_strays(board, views, lens)
+    given = views
+    views = without_strays(board, given, lens)
     bundle = _bundle(board, views, mount)
     seen = [board_pose(board, view.corners, lens)[0] for view in views]
     start = solve_closed_form(bundle.arms, np.array(seen))
@@ -150,6 +153,7 @@ def calibrate_extrinsics(
         lens_sigma=sigmas[POSES:],
         errors={view.name: float(error) for view, error in zip(views, errors, strict=True)},
         left_out=tuple(view.name for i, view in enumerate(views) if i not in used),
+        strays=count_strays(given, views),
         rms=rms,
         held_out=held_out,
         distance=distance,

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from rl_robot.calibration.board import Board
 from rl_robot.calibration.coverage import Coverage
-from rl_robot.calibration.strays import without_strays
+from rl_robot.calibration.strays import count_strays, without_strays
 from rl_robot.calibration.views import Lens, View, board_pose, groups_of, jackknife_covariance
 from rl_robot.errors import UserError
 
@@ -39,6 +39,7 @@ class Intrinsics:
         sigma: (9,) standard deviations: the larger of the two.
         errors: each picture's reprojection error by its name, px RMS, also of those left out.
         left_out: the pictures that contradict the others.
+        strays: corners that contradict the others of their picture, and were left out.
         rms, held_out: px RMS of the pictures used; of pictures that the lens was not made from,
             whose board poses were.
         coverage: what the pictures show.
@@ -50,6 +51,7 @@ class Intrinsics:
     sigma: Array
     errors: dict[str, float]
     left_out: tuple[str, ...]
+    strays: int
     rms: float
     held_out: float
     coverage: Coverage
@@ -79,7 +81,8 @@ def calibrate_intrinsics(
             f"{len(views)} pictures with the board: at least {LEAST_VIEWS} are needed, 15 to 30 "
             "are good"
         )
-    views, used = list(views), list(range(len(views)))
+    given = views
+    views, used = list(given), list(range(len(given)))
     for _ in range(_ROUNDS):
         lens, sigma = fit_lens(board, [views[i] for i in used], size, third_radial)
         cleaned = without_strays(board, views, lens)
@@ -106,6 +109,7 @@ def calibrate_intrinsics(
         sigma=sigma,
         errors={view.name: float(error) for view, error in zip(views, errors, strict=True)},
         left_out=tuple(view.name for i, view in enumerate(views) if i not in used),
+        strays=count_strays(given, views),
         rms=rms,
         held_out=held_out,
         coverage=coverage,

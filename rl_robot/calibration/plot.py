@@ -13,6 +13,20 @@ from rl_robot.calibration.views import board_pose, moved
 from rl_robot.errors import UserError
 from rl_robot.evaluation.figures import AMBER, BLUE, INK, LINE, MUTED
 
+_KINDS = (".png", ".svg", ".pdf")
+
+
+def check_plot(path: Path) -> None:
+    """Refuse a file that could not be drawn, before anything takes time.
+
+    Raises:
+        UserError: there is no such folder, or it is another kind of file.
+    """
+    if path.suffix.lower() not in _KINDS:
+        raise UserError(f"--plot {path}: expected a name that ends in {', '.join(_KINDS)}")
+    if not path.parent.is_dir():
+        raise UserError(f"--plot {path}: there is no folder {path.parent}")
+
 
 def save_plot(found: Calibration, path: Path) -> None:
     """Draw coverage and residuals as .png, .svg or .pdf.

@@ -70,6 +70,13 @@ def _pictures(found: Calibration) -> Table:
     rows = [("used", str(len(gathered.views) - len(found.left_out)))]
     if found.left_out:
         rows.append(("left out, contradicting the others", ", ".join(found.left_out)))
+    strays = {
+        "for the lens": found.intrinsics.strays if found.intrinsics else 0,
+        "for the robot": found.extrinsics.strays if found.extrinsics else 0,
+    }
+    told = ", ".join(f"{count} {what}" for what, count in strays.items() if count)
+    if told:
+        rows.append(("corners left out, contradicting their picture", told))
     rows += [(reason, str(count)) for reason, count in gathered.refused.most_common()]
     rows += [("damaged", text) for text in gathered.damaged]
     rows += _covered(coverage)
@@ -174,6 +181,7 @@ def _lens_figures(found: Intrinsics) -> dict[str, Any]:
         "held_out": found.held_out,
         "errors": found.errors,
         "left_out": list(found.left_out),
+        "strays": found.strays,
     }
 
 
@@ -199,4 +207,5 @@ def _pose_figures(found: Extrinsics) -> dict[str, Any]:
         "distance": found.distance,
         "errors": found.errors,
         "left_out": list(found.left_out),
+        "strays": found.strays,
     }

@@ -122,7 +122,7 @@ def _given_lens(camera: Camera | None, size: tuple[int, int]) -> Lens:
             f"the pictures are of {size[0]}x{size[1]} pixels, the intrinsics of camera "
             f"{camera.name} are for {camera.width}x{camera.height}: calibrate all"
         )
-    if not getattr(camera, "calibrated", True):
+    if not camera.calibrated:
         raise UserError(
             f"the intrinsics of camera {camera.name} were not measured (calibrated: false): "
             "calibrate all"

@@ -31,6 +31,12 @@ def without_strays(board: Board, views: Sequence[View], lens: Lens) -> list[View
     ]
 
 
+def count_strays(views: Sequence[View], cleaned: Sequence[View]) -> int:
+    """Return how many corners ``without_strays`` took from all pictures together."""
+    pairs = zip(views, cleaned, strict=True)
+    return sum(len(view.corners.ids) - len(rest.corners.ids) for view, rest in pairs)
+
+
 def _cleaned(board: Board, corners: Corners, lens: Lens, limit: float) -> Corners:
     """Leave out the worst corner, as long as there is one beyond the limit: it pulls the others."""
     left = corners

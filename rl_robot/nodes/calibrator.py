@@ -4,14 +4,20 @@ It only listens. It says what is still missing, keeps the pictures in a folder, 
 when they are enough.
 """
 
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage
 
-from rl_robot.bags.cdr import read_image, read_joint_state
+from rl_robot.bags.cdr import read_joint_state
 from rl_robot.bags.messages import BagMessage
+from rl_robot.bags.pictures import COMPRESSED_IMAGE, compressed_topic
+from rl_robot.bags.stamps import header_stamp_ns
 from rl_robot.calibration.board import Board
 from rl_robot.calibration.collector import SPEED, Collector
 from rl_robot.calibration.coverage import ENOUGH_VIEWS, Coverage
@@ -43,6 +49,14 @@ class Parameters:
     enough: int = ENOUGH_VIEWS
 
 
+class _Wanted(NamedTuple):
+    """A topic that no driver says yet: the types it may have, who takes its messages of a type."""
+
+    types: Mapping[str, Any]
+    take: Callable[[str, bytes], None]
+    depth: int
+
+
 class CalibratorNode(GraphNode):
     """See the module's text."""
 
@@ -65,50 +79,84 @@ class CalibratorNode(GraphNode):
         self._kept = 0
         self._pictures = 0
         self._refused = self._collector.refused.copy()
-        image = topics.IMAGE_RAW.named(camera=given.camera)
-        self._wanted = {image: (topics.IMAGE_RAW.type, self._take_picture, 5)}
+        pictures = {topics.IMAGE_RAW.type_name: topics.IMAGE_RAW.type}
+        pictures[COMPRESSED_IMAGE] = CompressedImage
+        image = self.resolve_topic_name(topics.IMAGE_RAW.named(camera=given.camera))
+        self._wanted = {image: _Wanted(pictures, self._take_picture, 5)}
         if robot:
-            name = robot.joint_state_topic
-            self._wanted[name] = (topics.JOINT_STATES.type, self._take_joints, 200)
+            states = {topics.JOINT_STATES.type_name: topics.JOINT_STATES.type}
+            name = self.resolve_topic_name(robot.joint_state_topic)
+            if name == image:
+                raise UserError(f"{name} can't be the topic of both pictures and joint states")
+            self._wanted[name] = _Wanted(states, self._take_joints, 200)
         told = " and ".join(self._wanted)
-        self.every(LISTEN_PERIOD, self._listen_to_drivers)
+        self.every(LISTEN_PERIOD, partial(self._in_words, self._listen_to_drivers))
         self.every(SAY_PERIOD, self._say_why_not)
         self._say(f"listening to {told}; {self._missing()}")
 
+    def _in_words(self, callback: Callable[..., None], *arguments: Any) -> None:
+        """Call back, and end the process with one line if that can't go on.
+
+        The executor would print where in the program it happened.
+        """
+        try:
+            callback(*arguments)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            self.exit_code = 2
+
     def _listen_to_drivers(self) -> None:
-        """Subscribe to what has a publisher now, with the reliability that it offers.
+        """Subscribe to what has a publisher now; where pictures come compressed only, to those."""
+        for name, wanted in list(self._wanted.items()):
+            names = [name]
+            if COMPRESSED_IMAGE in wanted.types:
+                names.append(compressed_topic(name))
+            for candidate in names:
+                if self._listen_to(candidate, wanted):
+                    del self._wanted[name]
+                    break
+
+    def _listen_to(self, name: str, wanted: _Wanted) -> bool:
+        """Subscribe with the type and the reliability that are offered, if anybody offers any.
 
         Drivers of cameras offer best effort at times, which a reliable reader would not hear; but
         large pictures get through reliably only.
-        """
-        for name in list(self._wanted):
-            offered = self.get_publishers_info_by_topic(self.resolve_topic_name(name))
-            if not offered:
-                continue
-            kinds = {info.qos_profile.reliability for info in offered}
-            best_effort = ReliabilityPolicy.BEST_EFFORT in kinds
-            kind, callback, depth = self._wanted.pop(name)
-            profile = QoSProfile(
-                depth=depth,
-                reliability=ReliabilityPolicy.BEST_EFFORT
-                if best_effort
-                else ReliabilityPolicy.RELIABLE,
-            )
-            self.create_subscription(kind, name, callback, profile, raw=True)
 
-    def _take_picture(self, raw: bytes) -> None:
+        Raises:
+            UserError: the topic carries something else.
+        """
+        offered = self.get_publishers_info_by_topic(name)
+        if not offered:
+            return False
+        kind = offered[0].topic_type
+        if kind not in wanted.types:
+            raise UserError(f"{name} carries {kind}, expected {' or '.join(wanted.types)}")
+        best_effort = ReliabilityPolicy.BEST_EFFORT in {
+            info.qos_profile.reliability for info in offered
+        }
+        profile = QoSProfile(
+            depth=wanted.depth,
+            reliability=ReliabilityPolicy.BEST_EFFORT
+            if best_effort
+            else ReliabilityPolicy.RELIABLE,
+        )
+        take = partial(self._in_words, wanted.take, kind)
+        self.create_subscription(wanted.types[kind], name, take, profile, raw=True)
+        return True
+
+    def _take_picture(self, kind: str, raw: bytes) -> None:
         self._pictures += 1
         try:
-            stamp = read_image(raw).stamp_ns
+            stamp = header_stamp_ns(raw)
         except ValueError as error:
             self.problem(f"a picture can't be read: {error}")
             return
-        message = BagMessage("", topics.IMAGE_RAW.type_name, stamp, stamp, raw)
+        message = BagMessage("", kind, stamp, stamp, raw)
         name = f"{len(self._collector.taken):03}.png"
         self._collector.add_picture(stamp, name, partial(picture_pixels, message))
         self._keep()
 
-    def _take_joints(self, raw: bytes) -> None:
+    def _take_joints(self, _kind: str, raw: bytes) -> None:
         try:
             said = read_joint_state(raw)
         except ValueError as error:

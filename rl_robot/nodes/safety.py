@@ -47,6 +47,9 @@ from rl_robot.tasks import load_task
 
 # Part of a control period that deciding may take; many times what it does.
 HELD_UP = 0.2
+# When this process ends its timers are over: so often (s) streams go on to the end of the braking,
+# which takes far less than the s after which they are broken off.
+LAST_TICK, LAST_WORDS = 0.004, 1.5
 HOLD = "hold"  # the source of what safety sends of its own accord
 RECOVERY = "recovery"  # the same where it brings the robot back from an unsafe state
 
@@ -585,6 +588,19 @@ class SafetyNode(GraphNode):
             np.concatenate([motion.times, tail.times]),
             np.concatenate([motion.positions, tail.positions]),
         )
+
+    def close(self) -> None:
+        """At real time: brake, and stream to its end, for a driver may go on without a word.
+
+        One that is sent trajectories has all of the braking by then.
+        """
+        try:
+            self._brake()
+        finally:  # each motion has a braking of its own
+            deadline = time.monotonic() + LAST_WORDS
+            while self._writers.speaking and time.monotonic() < deadline:
+                self._writers.tell()
+                time.sleep(LAST_TICK)
 
     def _report(self) -> None:
         self.health.update({name: str(count) for name, count in self._counts.items()})

@@ -68,7 +68,7 @@ def test_a_board_too_large_for_the_paper_is_refused_with_what_fits(tmp_path: Pat
     with pytest.raises(UserError, match="squares of at most 37 mm do"):
         save_page(Board(square=0.04, marker=0.03), tmp_path / "board.png", "png", "a4")
     assert not list(tmp_path.iterdir())
-    save_page(Board(square=0.04, marker=0.03), tmp_path / "board.png", "png", "a3")
+    save_page(Board(square=0.04, marker=0.03), tmp_path / "board.pdf", "pdf", "a3")
 
 
 def test_a_page_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

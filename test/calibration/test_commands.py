@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from known_views import LENS, difference
+from known_views import BOARD, LENS, difference
 from rehearsals import Rehearsed
 from scipy.spatial.transform import Rotation
 
@@ -118,6 +118,40 @@ def test_a_camera_on_the_hand_is_placed_in_its_frame(
     assert "no place for a camera on the hand" in refused(capsys, *command[1:], "--write")
 
 
+def test_intrinsics_that_nobody_measured_are_no_ground_for_extrinsics(
+    pictures: Path, mine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = mine.read_text().replace("    fx: 790.0", "    calibrated: false\n    fx: 790.0")
+    text = text.replace("width: 320", "width: 640").replace("height: 240", "height: 480")
+    mine.write_text(text)
+    line = refused(capsys, "extrinsics", pictures, f"robot:={mine}")
+    assert "of camera camera were not measured (calibrated: false): calibrate all" in line
+    assert main(["calibrate", "intrinsics", str(pictures), f"robot:={mine}", "--write"]) == 0
+    assert not load_robot(str(mine)).cameras[0].calibrated  # where it is nobody measured yet
+    assert main(["calibrate", "all", str(pictures), f"robot:={mine}", "--write"]) == 0
+    assert load_robot(str(mine)).cameras[0].calibrated
+    assert main(["calibrate", "extrinsics", str(pictures), f"robot:={mine}"]) == 0
+
+
+def test_a_corner_astray_is_counted_in_the_report(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A small piece of the board moved by a pixel."""
+    shutil.copytree(pictures, tmp_path / "moved")
+    path = tmp_path / "moved" / "004.png"
+    image = cv2.imread(str(path))
+    corners = BOARD.find(image)
+    assert corners is not None
+    column, row = np.rint(corners.pixels[5]).astype(int)
+    around = image[row - 4 : row + 5, column - 4 : column + 5]
+    around[:] = np.roll(around, 1, axis=1)
+    cv2.imwrite(str(path), image)
+    assert main(["calibrate", "intrinsics", str(tmp_path / "moved")]) == 0
+    assert re.search(
+        r"corners left out, contradicting their picture +1 for the lens", capsys.readouterr().out
+    )
+
+
 def test_the_board_is_written_with_what_to_calibrate_with(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -164,6 +198,8 @@ def test_a_board_of_other_squares_is_not_found(
         (["all", "none", "robot:=arm", "--squares", "seven"], "such as 7x5"),
         (["all", "none", "robot:=arm", "--mount", "wall"], "invalid choice: 'wall'"),
         (["extrinsics", "none", "robot:=arm", "--k3"], "--k3"),
+        (["all", "none", "robot:=arm", "--plot", "x.doc"], "ends in .png, .svg, .pdf"),
+        (["all", "none", "robot:=arm", "--plot", "no/x.png"], "there is no folder no"),
         (["board"], "one of the arguments --png --pdf is required"),
         (["board", "--png", "x.png", "--paper", "a5"], "give one of a4, a3, letter"),
         (["board", "--png", "x.png", "--square", "60"], "does not fit on a4"),
