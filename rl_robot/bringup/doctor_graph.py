@@ -17,6 +17,8 @@ from rl_robot.bringup.session_graphs import make_acquainted, robot_remappings
 from rl_robot.errors import UserError
 from rl_robot.hardware.checkup import CHECKS
 from rl_robot.hardware.faults import FAULTS, NONE
+from rl_robot.hardware.moving import MOVING
+from rl_robot.robots.commands import check_messages
 from rl_robot.robots.description import load_robot
 from rl_robot.safety.chain import make_filter
 from rl_robot.tasks import load_task
@@ -36,6 +38,10 @@ def _prepare(values: dict[str, str]) -> dict[str, str]:
         )
     if values["stand_in"] == "true" and values["camera"]:
         raise UserError("camera is for a real robot: the stand-in has cameras of its own")
+    moving = [check for check in values["only"].split(",") if check in MOVING]
+    if values["motion"] == "false" and moving:
+        raise UserError(f"only '{moving[0]}' moves the arm, which motion:=false forbids: drop one")
+    check_messages(load_robot(values["robot"]))
     make_filter(load_robot(values["robot"]), period=load_task(values["task"]).period)
     return values | {"run": values["run"] or f"doctor-{time.strftime('%Y%m%d-%H%M%S')}"}
 
@@ -45,7 +51,7 @@ def _nodes(values: Mapping[str, str]) -> list[NodeSpec]:
     namespace = values["namespace"].strip("/")
     # A driver's camera_info is where its pictures are.
     remappings = robot_remappings(values) | {
-        f"{camera.name}/camera_info": f"{camera.topic.rpartition('/')[0]}/camera_info"
+        f"{camera.name}/camera_info": f"{''.join(camera.topic.rpartition('/')[:2])}camera_info"
         for camera in load_robot(values["robot"]).cameras
     }
     stand_in = values["stand_in"] == "true"

@@ -43,6 +43,10 @@ def check_session(values: Mapping[str, str]) -> None:
         raise UserError("use_sim_time is for simulator:=none: a simulator brings its own clock")
     if values["camera"] and values["simulator"] != "none":
         raise UserError("camera is for a real robot: give simulator:=none as well, or no camera")
+    if values.get("dry_run") == "true" and values["record"] == "true":
+        raise UserError(
+            "record: a dry run moves nothing, and its bags would say that commands have no effect"
+        )
     task, robot = load_task(values["task"]), load_robot(values["robot"])
     if values["simulator"] in SIMULATORS:
         if values.get("dry_run") == "true":

@@ -14,6 +14,7 @@ from scipy.interpolate import CubicHermiteSpline
 Array = NDArray[np.float64]
 
 MOST_POINTS = 10_000
+AT_REST = float(np.finfo(np.float32).eps)  # rad/s or m/s that a trajectory may end with
 
 
 class Rejected(Exception):  # noqa: N818  (an outcome, named for what it says)
@@ -38,15 +39,20 @@ class Trajectory:
 class JointTrajectoryController:
     """ros2_controllers' joint_trajectory_controller, with a position command interface.
 
-    Taken from its ``validate_trajectory_msg``, ``update`` and parameters (branches jazzy, master):
-    a message replaces the trajectory that is being followed; it names every joint once and no other
-    (``allow_partial_joints_goal`` is false); times rise strictly; a stamp that is not 0 with an end
-    that is past is refused; motion that does not end at rest is refused where velocities say so
-    (``allow_nonzero_velocity_at_trajectory_end`` is false). It begins at the measured state, is
-    linear between points, cubic where velocities are given, and after the last point stays there.
-    ``cmd_timeout`` counts from the last point; then the measured position is held.
+    Taken from its ``validate_trajectory_msg``, ``update``, ``Trajectory::sample`` and the defaults
+    of its parameters, in branch jazzy: a message replaces the trajectory that is being followed; it
+    names every joint and no other (``allow_partial_joints_goal`` is false); times rise strictly; a
+    stamp that is not 0 with an end that is past is refused; motion that does not end at rest is
+    refused where velocities say so (``allow_nonzero_velocity_at_trajectory_end`` is false; in
+    Humble it is true). Until its first point is due it goes there from the measured state, from now
+    on; a stamp so old that the first point is past has no way there: it jumps. It is linear between
+    points, cubic where velocities are given, and after the last point stays there. ``cmd_timeout``
+    counts from the last point; then the measured position is held.
 
-    Stricter than it: numbers that are not finite are refused whatever the version.
+    Stricter than it: numbers that are not finite, a name given twice and a first point before the
+    start are refused. Not imitated: accelerations, tolerances, ``interpolate_from_desired_state``,
+    UR's scaling of speed, and ``allow_trajectory_replacement`` of branch master, by which a new
+    trajectory goes on from the one that is being followed.
     """
 
     def __init__(self, joints: Sequence[str], here: Array, *, cmd_timeout: float = 0.0) -> None:
@@ -59,8 +65,12 @@ class JointTrajectoryController:
         self._spline: CubicHermiteSpline | None = None
         self._holding = True
 
-    def take(self, command: Trajectory, now_ns: int, here: Array) -> None:
-        """Follow a trajectory from ``here`` (k,), the measured positions.
+    def take(
+        self, command: Trajectory, now_ns: int, here: Array, speeds: Array | None = None
+    ) -> None:
+        """Follow a trajectory from the measured positions ``here`` and ``speeds`` (k,).
+
+        Without ``speeds`` the joints are taken to stand, as where no velocities are measured.
 
         Raises:
             Rejected: the controller would not accept it.
@@ -71,20 +81,20 @@ class JointTrajectoryController:
             late = now_ns * 1e-9 - command.stamp_ns * 1e-9 - times[-1]
             raise Rejected(f"its stamp is not 0 and it ended {late:.3f} s ago")
         velocities = np.array(command.velocities, dtype=float)
-        if velocities.size and np.any(velocities[-1] != 0.0):
+        if velocities.size and np.any(np.abs(velocities[-1]) > AT_REST):
             raise Rejected("its velocity at the end is not 0")
         self._start_ns = command.stamp_ns or now_ns
+        points = points[:, order]
+        slopes = velocities[:, order] if velocities.size else None
         begin = (now_ns - self._start_ns) * 1e-9
-        later = times > max(begin, 0.0)
-        ahead = times[later]
-        self._times = np.concatenate([[max(begin, 0.0)], ahead])
-        self._points = np.vstack([here, points[later][:, order]])
-        if not len(ahead):  # a single point at 0: it counts at once
-            self._times, self._points = times[-1:], points[-1:, order]
-        self._spline = None
-        if velocities.size and len(self._times) > 1:
-            slopes = np.vstack([np.zeros(len(order)), velocities[later][:, order]])
-            self._spline = CubicHermiteSpline(self._times, self._points, slopes)
+        if begin < times[0]:
+            times = np.concatenate([[begin], times])
+            points = np.vstack([here, points])
+            if slopes is not None:
+                slopes = np.vstack([np.zeros(len(here)) if speeds is None else speeds, slopes])
+        self._times, self._points, self._spline = times, points, None
+        if slopes is not None and len(times) > 1:
+            self._spline = CubicHermiteSpline(times, points, slopes)
         self._holding = False
 
     def reference(self, now_ns: int, here: Array, step: float) -> Array:
@@ -137,11 +147,18 @@ class JointTrajectoryController:
 class ForwardController:
     """ros2_controllers' forward_command_controller, for positions or velocities of its joints.
 
-    Taken from its ``update``: an array of another length than the joints' is an error and changes
-    nothing; what came last is handed to the drives again and again. It has no timeout: what a
-    driver does on silence is the driver's own (an UR arm's ``servoj`` and ``speedj`` stop when
-    nothing comes, a franka arm's realtime loop likewise), here after ``timeout`` s: velocities
-    become 0, positions are held where they are measured.
+    Taken from its ``on_configure`` and ``update`` in branch jazzy, and controller_manager's
+    ``update``: what came last is handed to the drives again and again, whatever its age; a message
+    with a number that is not finite is dropped; one of another length than the joints' makes the
+    update fail, whereupon the controller is deactivated and hears nothing more (in Humble nothing
+    is deactivated: the joints are handed nothing new until a sound message comes, and NaN goes
+    through). Deactivated, the joints stand: JointGroupVelocityController sets 0, of others the
+    hardware has the say.
+
+    It has no timeout, and neither does hardware notice that a topic fell silent: UR's
+    ``robot_receive_timeout`` and franka's realtime loop watch the controller's process. ``timeout``
+    (s) stands for a watchdog put in between: velocities become 0, positions are held where they are
+    measured.
     """
 
     def __init__(
@@ -154,18 +171,25 @@ class ForwardController:
         self._values = np.zeros(len(here)) if velocity else np.array(here, dtype=float)
         self._reference = np.array(here, dtype=float)
         self._taken_ns: int | None = None
+        self._failed = False
 
     def take(self, values: Sequence[float], now_ns: int) -> None:
         """Obey ``values`` (k,) from now on.
 
         Raises:
-            Rejected: not one finite number for each joint.
+            Rejected: not one finite number for each joint, or deactivated since such a message.
         """
-        if len(values) != len(self.joints):
-            raise Rejected(f"{len(values)} numbers, expected {len(self.joints)}")
+        if self._failed:
+            raise Rejected("the controller was deactivated by a message of another length")
         taken = np.array(values, dtype=float)
         if not np.isfinite(taken).all():
             raise Rejected("a number is not finite")
+        if len(taken) != len(self.joints):
+            self._failed, self._taken_ns = True, None
+            self._values = np.zeros(len(self.joints)) if self._velocity else self._reference.copy()
+            raise Rejected(
+                f"{len(taken)} numbers, expected {len(self.joints)}: the controller is deactivated"
+            )
         self._values, self._taken_ns = taken, now_ns
 
     def reference(self, now_ns: int, here: Array, step: float) -> Array:

@@ -10,6 +10,8 @@ NONE = "none"
 FAULTS = {
     NONE: "everything as it should be",
     "wrong_joint_order": "two joints' positions are published under each other's names",
+    "inverted_joint": "a joint's position is published with the other sign",
+    "scaled_joint": "a joint's position is published twice as large",
     "unknown_names": "joints are published under names with a prefix",
     "stale_stamps": "joint states are stamped 3 s in the past",
     "frozen_stamps": "the stamp of the joint states stands still",
@@ -21,6 +23,7 @@ FAULTS = {
     "slow_rate": "joint states come at half their rate",
     "missing_camera": "no pictures",
     "frozen_camera": "the same picture again and again",
+    "late_pictures": "pictures are stamped 0.2 s before they are taken",
     "ignores_timeout": "the driver goes on moving when commands end",
     "latency": "commands are obeyed 0.3 s late",
 }
@@ -28,6 +31,7 @@ FAULTS = {
 CLOCK_OFFSET = 0.03  # s
 STALENESS = 3.0  # s
 LATENCY = 0.3  # s
+PICTURES_LATE = 0.2  # s
 
 
 def check_fault(name: str) -> str:
@@ -51,6 +55,17 @@ def confused_joints(robot: Robot) -> tuple[str, str]:
     if not pairs:
         raise UserError(f"robot {robot.name} has one joint only: there is none to confuse it with")
     return min(pairs, key=lambda pair: abs(robot.home[pair[0]] - robot.home[pair[1]]))
+
+
+def joint_factors(robot: Robot, fault: str) -> dict[str, float]:
+    """Return what a joint's published position is multiplied by, where that is not 1.
+
+    It is the joint of the arm whose home is nearest to 0: it shows least before something moves.
+    """
+    factors = {"inverted_joint": -1.0, "scaled_joint": 2.0}
+    if fault not in factors:
+        return {}
+    return {min(robot.arm_joints, key=lambda joint: abs(robot.home[joint])): factors[fault]}
 
 
 def swap_limits(robot: Robot) -> str:

@@ -67,6 +67,10 @@ class Hub(Protocol):
         """The URDF that is published, if any is."""
         ...
 
+    def close_eyes(self) -> None:
+        """Hear of no more pictures: they cost what timing needs."""
+        ...
+
     def now(self) -> float:
         """Return the time."""
         ...

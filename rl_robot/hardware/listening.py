@@ -6,10 +6,11 @@ from rl_robot.hardware import joint_checks
 from rl_robot.hardware.findings import FAIL, Finding, skipped
 from rl_robot.hardware.graph_checks import FEWEST_PICTURES, check_camera, check_controllers
 from rl_robot.hardware.hub import Hub, Steps
+from rl_robot.hardware.watch import TRIES, Watch
 
 LISTENING = ("joint_states", "stamps", "rate", "clock", "limits", "controllers", "camera")
 
-LISTEN = 2.0  # s of joint states, at least
+LISTEN = 1.5  # s of joint states, at least
 PATIENCE = 12.0  # s for what should be there to come: nodes and discovery take some
 CLOCK_PATIENCE = 8.0  # s that ages are collected while they get smaller
 
@@ -34,11 +35,7 @@ class Listening:
         while not hub.joints and hub.now() - begun < PATIENCE:
             yield
         heard = hub.now()
-        while hub.joints and hub.now() - heard < LISTEN:
-            yield
-        publishers = hub.publishers(robot.joint_state_topic)
-        self._report(joint_checks.check_joint_states(robot, hub.joints, publishers))
-        yield from self._check_times()
+        yield from self._check_joints()
         while hub.joints and hub.robot_description is None and hub.now() - heard < LISTEN + 1.0:
             yield
         without = "nobody publishes robot_description: start robot_state_publisher"
@@ -47,19 +44,37 @@ class Listening:
         yield from self._check_controllers(begun)
         yield from self._check_cameras(begun)
 
-    def _check_times(self) -> Steps[None]:
+    def _check_joints(self) -> Steps[None]:
+        """Judge the joint states; again, others, where this machine did not keep up with them."""
+        hub, robot, watch = self._hub, self._robot, Watch(self._hub)
+        for number in range(TRIES):
+            since = hub.now() if number else 0.0
+            yield from watch.over(self._listen())
+            samples = [one for one in hub.joints if one.received >= since]
+            publishers = hub.publishers(robot.joint_state_topic)
+            findings = [joint_checks.check_joint_states(robot, samples, publishers)]
+            if samples:
+                findings += [joint_checks.check_stamps(samples)]
+            if samples and findings[-1].status != FAIL:
+                findings += [joint_checks.check_rate(robot, samples)]
+            if not watch.disturbed or all(one.status != FAIL for one in findings):
+                break
+        for finding in findings:
+            self._report(finding)
+        if len(findings) == 3:
+            yield from self._check_clock()
+            return
+        for check in ("stamps", "rate", "clock")[len(findings) - 1 :]:
+            why = "the stamps are wrong" if hub.joints else "there are no joint states"
+            self._report(skipped(check, why))
+
+    def _listen(self) -> Steps[None]:
+        begun = self._hub.now()
+        while self._hub.joints and self._hub.now() - begun < LISTEN:
+            yield
+
+    def _check_clock(self) -> Steps[None]:
         hub, begun = self._hub, self._hub.now()
-        if not hub.joints:
-            for check in ("stamps", "rate", "clock"):
-                self._report(skipped(check, "there are no joint states"))
-            return
-        stamps = joint_checks.check_stamps(hub.joints)
-        self._report(stamps)
-        if stamps.status == FAIL:
-            for check in ("rate", "clock"):
-                self._report(skipped(check, "the stamps are wrong"))
-            return
-        self._report(joint_checks.check_rate(self._robot, hub.joints))
         while "clock" in self._only and not joint_checks.clock_settled(hub.joints):
             if hub.now() - begun > CLOCK_PATIENCE:
                 break
@@ -73,11 +88,13 @@ class Listening:
             if hub.now() - begun > PATIENCE:
                 break
             yield
-        self._report(check_controllers(self._robot, hub.endpoints()))
+        writers = {one.topic: hub.publishers(one.topic) for one in self._robot.interfaces}
+        self._report(check_controllers(self._robot, hub.endpoints(), writers))
 
     def _check_cameras(self, begun: float) -> Steps[None]:
         hub = self._hub
         if "camera" not in self._only:
+            hub.close_eyes()
             return
         for camera in self._robot.cameras:
             enough = max(FEWEST_PICTURES, round(camera.rate))
@@ -86,3 +103,4 @@ class Listening:
             pictures, calibration = hub.pictures[camera.name], hub.calibrations.get(camera.name)
             publishers = hub.publishers(camera.topic)
             self._report(check_camera(camera, pictures, calibration, publishers))
+        hub.close_eyes()

@@ -15,6 +15,7 @@ from rl_robot.hardware.slow_motion import (
     others_moved,
     still,
 )
+from rl_robot.hardware.watch import TRIES, Watch
 from rl_robot.safety.chain import make_filter
 
 MOVING = ("disabled", "enable", "motion", "stop", "silence", "timeout")
@@ -23,7 +24,6 @@ STANDING = 0.5  # s of watching that nothing moves
 ENABLING = 5.0  # s that the safety node may refuse to enable
 SETTLING = 0.2  # s after a motion until it is judged
 RUN_UP = 0.5  # s of motion before it is to be stopped
-TRIES = 3  # of a motion that may have failed because the machine was busy
 WATCHED = 1.0  # s of watching it come to rest
 SILENCE = 2.5  # control periods after which the safety node brakes, at most
 STOPPING = 0.35  # s for a slow motion's braking, the drives' lag and the hearing of it
@@ -50,17 +50,17 @@ class Moving:
         self._kill_test = kill_test
         self._filter = make_filter(hub.robot, period=hub.period)
         self._failures: set[str] = set()
-        self._held_up = 0.0  # s, at most, between two ticks of the present check
+        self._watch = Watch(hub)
 
     def run(self, wanted: Sequence[str]) -> Steps[None]:
         """Go through the checks that are wanted of ``MOVING``; the robot is disabled at the end."""
         refusal = (yield from self._asked()) if self._ask else ""
         steps = {
-            "disabled": self._check_disabled,
-            "motion": self._check_joints,
-            "stop": self._check_stop,
-            "silence": self._check_silence,
-            "timeout": self._check_timeout,
+            "disabled": lambda: self._repeated(self._check_disabled),
+            "motion": lambda: self._watch.over(self._check_joints()),
+            "stop": lambda: self._repeated(self._check_stop),
+            "silence": lambda: self._repeated(self._check_silence),
+            "timeout": lambda: self._repeated(self._check_timeout),
         }
         for check in MOVING:
             if refusal:
@@ -70,10 +70,32 @@ class Moving:
                 if set(wanted) != {"disabled"}:
                     refusal = yield from self._enable()
             elif check in wanted:
-                yield from self._watched(steps[check]())
+                yield from steps[check]()
                 # Whatever is wrong, it is not moved on.
                 refusal = f"{check} failed" if check in self._failures else ""
         yield from self._driving.wait_for(self._hub.enable(False))
+
+    def _repeated(self, check: Callable[[], Steps[Finding]]) -> Steps[None]:
+        """Make a check; again where it failed and this machine was held up meanwhile.
+
+        Not where it was not: then no more is risked.
+        """
+        found: list[Finding] = []
+
+        def once() -> Steps[None]:
+            found.append((yield from check()))
+
+        for _ in range(TRIES):
+            yield from self._watch.over(once())
+            self._watch.note_heard()
+            if found[-1].status != FAIL or not self._watch.disturbed:
+                break
+            yield from self._driving.wait_still(still(self._robot))
+        finding = found[-1]
+        if len(found) > 1 and finding.status == PASS:
+            figure = f"{finding.figure}, try {len(found)}: this machine was held up before"
+            finding = replace(finding, figure=figure)
+        self._report(finding)
 
     def _asked(self) -> Steps[str]:
         """Ask the person at the terminal; return what is against moving the robot."""
@@ -87,7 +109,7 @@ class Moving:
             yield
         return "" if answer else "nobody said y on a terminal (motion:=true moves it unasked)"
 
-    def _check_disabled(self) -> Steps[None]:
+    def _check_disabled(self) -> Steps[Finding]:
         hub = self._hub
         start, begun, sent = self._driving.here(), hub.now(), len(hub.sent)
         motion = SlowMotion(len(self._robot.arm_joints) - 1, start, 0.04)
@@ -96,7 +118,7 @@ class Moving:
         finding = check_standing(self._robot, positions, "disabled", "while disabled")
         if len(hub.sent) > sent:
             finding = failed("disabled", "the safety node sends commands", "is it enabled already?")
-        self._report(finding)
+        return finding
 
     def _enable(self) -> Steps[str]:
         """Enable motion and see that nothing moves by that; return what is against going on."""
@@ -148,15 +170,19 @@ class Moving:
                 break
         return finding
 
-    def _check_stop(self) -> Steps[None]:
+    def _check_stop(self) -> Steps[Finding]:
         hub = self._hub
+        if hub.stopped():  # since a try before
+            yield from self._go_on()
+        begun = hub.now()
         motion = yield from self._run_up("stop")
-        if motion is None:
-            return
+        if isinstance(motion, Finding):
+            return motion
         hub.press_stop()
         pressed = hub.now()
         # The source goes on: a stop that only works on a silent source is none.
         yield from self._driving.drive(motion, WATCHED, begin=RUN_UP - 0.5 * hub.period)
+        self._watch.note_sent(begun)
         heard = hub.stopped()
         right = (
             "the safety node heard it: the controller does not obey what it is sent"
@@ -164,14 +190,12 @@ class Moving:
             else "dead stop button: the safety node did not hear it; connect the button to the "
             "topic emergency_stop (std_msgs/Bool), in the safety node's namespace and ROS domain"
         )
-        limit = hub.period + STOPPING
-        told = "the emergency stop was pressed"
         finding = check_rest(
             self._robot,
             "stop",
             self._driving.since(pressed, zero=True),
-            limit,
-            told=told,
+            hub.period + STOPPING,
+            told="the emergency stop was pressed",
             right=right,
         )
         if finding.status == PASS and not heard:
@@ -180,7 +204,7 @@ class Moving:
             problem = yield from self._go_on()
             if problem:
                 finding = failed("stop", problem, "see the log of the safety node", finding.figure)
-        self._report(finding)
+        return finding
 
     def _go_on(self) -> Steps[str]:
         """Clear the stop and enable; return what went wrong."""
@@ -194,39 +218,38 @@ class Moving:
             return f"it does not go on after the stop: {enabled.text or cleared.text}"
         return ""
 
-    def _check_silence(self) -> Steps[None]:
-        if (yield from self._run_up("silence")) is None:
-            return
+    def _check_silence(self) -> Steps[Finding]:
+        begun = self._hub.now()
+        motion = yield from self._run_up("silence")
+        if isinstance(motion, Finding):
+            return motion
         silent = self._hub.now()
         yield from self._driving.wait(WATCHED)
-        self._report(
-            check_rest(
-                self._robot,
-                "silence",
-                self._driving.since(silent, zero=True),
-                SILENCE * self._hub.period + STOPPING,
-                told="its commands ended",
-                right="the controller does not obey the braking that the safety node sends",
-            )
+        self._watch.note_sent(begun)
+        return check_rest(
+            self._robot,
+            "silence",
+            self._driving.since(silent, zero=True),
+            SILENCE * self._hub.period + STOPPING,
+            told="its commands ended",
+            right="the controller does not obey the braking that the safety node sends",
         )
 
-    def _check_timeout(self) -> Steps[None]:
+    def _check_timeout(self) -> Steps[Finding]:
         hub = self._hub
         if not self._kill_test:
             why = "kill_test:=true halts the safety node in a motion, to see the driver stop"
-            self._report(skipped("timeout", why))
-            return
-        if (yield from self._run_up("timeout")) is None:
-            return
+            return skipped("timeout", why)
+        motion = yield from self._run_up("timeout")
+        if isinstance(motion, Finding):
+            return motion
         problem = hub.pause_safety(True)
         halted = hub.now()
-        if not problem:
-            yield from self._driving.wait(WATCHED + self._longest_timeout)
-            hub.pause_safety(False)
         if problem:
-            self._report(skipped("timeout", problem))
-            return
-        finding = check_rest(
+            return skipped("timeout", problem)
+        yield from self._driving.wait(WATCHED + self._longest_timeout)
+        hub.pause_safety(False)
+        return check_rest(
             self._robot,
             "timeout",
             self._driving.since(halted, zero=True),
@@ -234,7 +257,6 @@ class Moving:
             told="the safety node fell silent",
             right="set the driver's own timeout, as the YAML's interfaces: timeout: says",
         )
-        self._report(finding)
 
     # --- parts -----------------------------------------------------------------------------
 
@@ -242,24 +264,24 @@ class Moving:
     def _longest_timeout(self) -> float:
         return max(interface.timeout for interface in self._robot.interfaces)
 
-    def _run_up(self, check: str) -> Steps[SlowMotion | None]:
+    def _run_up(self, check: str) -> Steps[SlowMotion | Finding]:
         """Have a joint move, and return in the midst of a period, while its motion goes on.
 
-        Returns None, with a finding, if there is no room for it or it does not come to move.
+        Returns what is against it if there is no room for it or it does not come to move.
         """
         for _ in range(TRIES):  # a machine that is busy may have had the robot braked
-            motion = self._steady(check)
+            motion = self._steady()
             if motion is None:
-                return None
+                why = "the safety filter lets no joint move from here: move the arm away first"
+                return skipped(check, why)
             yield from self._driving.drive(motion, RUN_UP, last=0.5 * self._hub.period)
             if self._driving.moves(motion):
                 return motion
             yield from self._driving.wait(2.0 * SETTLING)
         wrong = "there is no steady motion for it to end"
-        self._report(failed(check, wrong, "see the motion of single joints, and how busy it is"))
-        return None
+        return failed(check, wrong, "see the motion of single joints, and how busy it is")
 
-    def _steady(self, check: str) -> SlowMotion | None:
+    def _steady(self) -> SlowMotion | None:
         """Return a motion for a stop to end, of the arm's last joint that has room."""
         for joint in reversed(range(len(self._robot.arm_joints))):
             motion = choose_motion(
@@ -267,22 +289,14 @@ class Moving:
             )
             if motion is not None:
                 return motion
-        why = "the safety filter lets no joint move from here: move the arm away first"
-        self._report(skipped(check, why))
         return None
-
-    def _watched(self, steps: Steps[None]) -> Steps[None]:
-        """Go through a check's steps, and see whether this machine keeps up with them."""
-        self._held_up, last = 0.0, self._hub.now()
-        for _ in steps:
-            yield
-            self._held_up = max(self._held_up, self._hub.now() - last)
-            last = self._hub.now()
 
     def _report(self, finding: Finding) -> None:
         if finding.status == FAIL:
             self._failures.add(finding.check.split()[0])
-            if self._held_up > self._hub.period:
-                busy = f"or this machine is too busy: it was held up for {self._held_up:.2f} s"
+            if self._watch.disturbed:
+                busy = (
+                    f"or this machine is too busy: it was held up for {self._watch.held_up:.2f} s"
+                )
                 finding = replace(finding, right=f"{finding.right}; {busy}")
         self._tell(finding)

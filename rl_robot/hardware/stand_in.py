@@ -15,7 +15,7 @@ from rl_robot.hardware.controllers import (
     Trajectory,
 )
 from rl_robot.hardware.servo import LAG, LONGEST_STEP, RESERVE, Servo
-from rl_robot.hardware.twists import TwistController
+from rl_robot.hardware.twists import Twist, TwistController
 from rl_robot.robots.description import CommandInterface, Robot
 from rl_robot.robots.interfaces import (
     FLOAT64_MULTI_ARRAY,
@@ -27,6 +27,7 @@ from rl_robot.robots.interfaces import (
 
 Array = NDArray[np.float64]
 Controller = JointTrajectoryController | ForwardController | TwistController
+Command = Trajectory | Twist | Sequence[float]
 
 _MOST_BEHIND_NS = 1_000_000_000  # longer gaps are skipped, as a real clock would not wait
 _RUNAWAY_NS = 1_500_000_000  # how long a driver goes on that ignores a stop
@@ -45,9 +46,9 @@ class Sample:
 class StandIn:
     """Behaves as the robot's drivers would, at the times that it is told.
 
-    Joints are published sorted by name, as ros2_control's joint_state_broadcaster does: in an order
-    that is not the robot description's. Each controller obeys as its own class says; a
-    JointTrajectory's end is its timeout, and ``cmd_timeout`` the interface's.
+    Joints are published sorted by name, as joint_state_broadcaster does in Jazzy where it has the
+    robot's description: in an order that is not the robot YAML's. Each controller obeys as its own
+    class says; a JointTrajectory's end is its timeout, and ``cmd_timeout`` the interface's.
     """
 
     def __init__(
@@ -70,6 +71,8 @@ class StandIn:
         self._servo = Servo(robot.home_positions, robot.velocity, able, lag=lag)
         self._names = tuple(sorted(robot.joint_names))
         self._columns = [robot.joint_names.index(name) for name in self._shown_names()]
+        factors = faults.joint_factors(robot, fault)
+        self._factors = np.array([factors.get(name, 1.0) for name in self._names])
         rate = robot.joint_state_rate * (0.5 if fault == "slow_rate" else 1.0)
         self._period_ns = round(1e9 / rate)
         self._steps = int(np.ceil(self._period_ns * 1e-9 / LONGEST_STEP))
@@ -88,10 +91,8 @@ class StandIn:
         swapped = self._fault == "swapped_limits"
         return faults.swap_limits(self._robot) if swapped else self._robot.urdf_xml
 
-    def command(
-        self, interface: str, command: Trajectory | Sequence[float], stamp_ns: int, now_ns: int
-    ) -> None:
-        """Hand a controller what it was sent; ``stamp_ns`` is a twist's.
+    def command(self, interface: str, command: Command, now_ns: int) -> None:
+        """Hand a controller what it was sent, of the kind that it takes.
 
         Raises:
             Rejected: the controller does not execute it.
@@ -99,9 +100,9 @@ class StandIn:
         drive = self._drives[interface]
         if self._fault == "latency":
             due = now_ns + round(faults.LATENCY * 1e9)
-            self._waiting.append((due, lambda now: drive.take(command, stamp_ns, now, self._here)))
+            self._waiting.append((due, lambda now: drive.take(command, now, self._servo)))
         else:
-            drive.take(command, stamp_ns, now_ns, self._here)
+            drive.take(command, now_ns, self._servo)
 
     def stop_pressed(self, now_ns: int) -> None:
         """Hear that an emergency stop was pressed; only a driver with a fault cares.
@@ -158,8 +159,8 @@ class StandIn:
         return Sample(
             stamp_ns=stamp + round(offset * 1e9),
             names=tuple(prefix + name for name in self._names),
-            positions=self._servo.positions[self._columns],
-            velocities=self._servo.velocities[self._columns],
+            positions=self._servo.positions[self._columns] * self._factors,
+            velocities=self._servo.velocities[self._columns] * self._factors,
         )
 
 
@@ -177,19 +178,18 @@ class _Drive:
         self._rates = np.zeros(len(here))
         self._runaway_until_ns = 0
 
-    def take(
-        self, command: Trajectory | Sequence[float], stamp_ns: int, now_ns: int, here: Array
-    ) -> None:
+    def take(self, command: Command, now_ns: int, servo: Servo) -> None:
         controller = self._controller
         if isinstance(controller, JointTrajectoryController):
             assert isinstance(command, Trajectory)
-            controller.take(command, now_ns, here[self.columns])
+            here, speeds = servo.positions[self.columns], servo.velocities[self.columns]
+            controller.take(command, now_ns, here, speeds)
+        elif isinstance(controller, TwistController):
+            assert isinstance(command, Twist)
+            controller.take(command)
         else:
-            assert not isinstance(command, Trajectory)
-            if isinstance(controller, TwistController):
-                controller.take(command, stamp_ns)
-            else:
-                controller.take(command, now_ns)
+            assert not isinstance(command, Trajectory | Twist)
+            controller.take(command, now_ns)
         self._taken_ns = now_ns
 
     def run_away(self, until_ns: int) -> None:
@@ -231,9 +231,7 @@ def _controller(robot: Robot, interface: CommandInterface, *, endless: bool) -> 
         return ForwardController(interface.joints, here, velocity=velocity, timeout=timeout)
     if interface.type == TWIST_STAMPED:
         arm = np.array([robot.home[name] for name in robot.arm_joints])
-        return TwistController(
-            robot, arm, frame=interface.frame, incoming_command_timeout=interface.timeout
-        )
+        return TwistController(robot, arm, timeout=interface.timeout)
     raise UserError(
         f"robot {robot.name}: the stand-in has no controller that takes {interface.type}"
     )

@@ -4,6 +4,7 @@ One line per check as it goes, all of them at the end, and exit status 0 only if
 moves goes through the safety node, as teleop: the doctor has no way of its own to the controllers.
 """
 
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +42,7 @@ class DoctorNode(GraphNode):
         given = read_parameters(self, Parameters)
         robot = load_robot(given.robot)
         self._robot, self._file = robot.name, given.json
-        only = tuple(given.only.split(",")) if given.only else CHECKS
+        only = tuple(filter(None, given.only.split(","))) or CHECKS
         if given.motion == "false":
             only = tuple(check for check in only if check not in MOVING)
         self._hub = RosHub(self, robot, load_task(given.task), stand_in=given.stand_in)
@@ -87,8 +88,12 @@ class DoctorNode(GraphNode):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the node."""
-    return run(DoctorNode, argv)
+    """Run the node; one that fails itself knows nothing of the arm."""
+    try:
+        return run(DoctorNode, argv)
+    except Exception:
+        traceback.print_exc()
+        return UNKNOWN
 
 
 if __name__ == "__main__":

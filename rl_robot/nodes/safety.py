@@ -42,11 +42,14 @@ from rl_robot.safety.chain import make_filter, make_recovery, parse_off
 from rl_robot.safety.checks import CommandRefused, RawCommand, check_command
 from rl_robot.safety.seat import Seat
 from rl_robot.safety.unsafe import Unsafe
-from rl_robot.supervision.session import ENDED, RESETTING, RUNNING, Episode
+from rl_robot.supervision.session import BROKEN, ENDED, RESETTING, RUNNING, Episode
 from rl_robot.tasks import load_task
 
 # Part of a control period that deciding may take; many times what it does.
 HELD_UP = 0.2
+# When this process ends its timers are over: so often (s) streams go on to the end of the braking,
+# which takes far less than the s after which they are broken off.
+LAST_TICK, LAST_WORDS = 0.004, 1.5
 HOLD = "hold"  # the source of what safety sends of its own accord
 RECOVERY = "recovery"  # the same where it brings the robot back from an unsafe state
 
@@ -204,6 +207,7 @@ class SafetyNode(GraphNode):
             self.problem(f"joint_states: captured {age:.3f} s ago by this clock, not relied on")
             return
         self._joint_ns = stamp
+        self.health["unheard"] = ""
         names = self._robot.joint_names
         self._filter.measure(measured, np.array([efforts.get(name, np.nan) for name in names]))
         self._recovery.measure(measured)
@@ -241,6 +245,9 @@ class SafetyNode(GraphNode):
                 self._progress_at = self._now()
             self._episode = episode
             self._decided_ns = episode.stamp_ns
+            if episode.outcome == BROKEN and self._factor is not None:
+                # The robot's drivers may have been started again: the next episode waits for them.
+                self.health["unheard"] = topics.JOINT_STATES.name
             self._execute_tick()
 
     def _take_decision(self, message: JointState) -> None:
@@ -581,6 +588,19 @@ class SafetyNode(GraphNode):
             np.concatenate([motion.times, tail.times]),
             np.concatenate([motion.positions, tail.positions]),
         )
+
+    def close(self) -> None:
+        """At real time: brake, and stream to its end, for a driver may go on without a word.
+
+        One that is sent trajectories has all of the braking by then.
+        """
+        try:
+            self._brake()
+        finally:  # each motion has a braking of its own
+            deadline = time.monotonic() + LAST_WORDS
+            while self._writers.speaking and time.monotonic() < deadline:
+                self._writers.tell()
+                time.sleep(LAST_TICK)
 
     def _report(self) -> None:
         self.health.update({name: str(count) for name, count in self._counts.items()})

@@ -23,7 +23,8 @@ from rl_robot.bags.cdr import image_bytes, joint_state_bytes
 from rl_robot.errors import UserError
 from rl_robot.hardware import faults
 from rl_robot.hardware.controllers import Rejected, Trajectory
-from rl_robot.hardware.stand_in import StandIn
+from rl_robot.hardware.stand_in import Command, StandIn
+from rl_robot.hardware.twists import Twist
 from rl_robot.robots.description import Camera, CommandInterface, load_robot
 from rl_robot.ros import topics
 from rl_robot.ros.messages import camera_info_message, stamp_ns, trajectory_times
@@ -79,7 +80,7 @@ class StandInNode(GraphNode):
     # --- joints ----------------------------------------------------------------------------
 
     def _listen_for(self, interface: CommandInterface) -> None:
-        takers: dict[Any, Callable[[Any], tuple[Any, int]]] = {
+        takers: dict[Any, Callable[[Any], Command]] = {
             JointTrajectory: _trajectory,
             Float64MultiArray: _array,
             TwistStamped: _twist,
@@ -93,12 +94,11 @@ class StandInNode(GraphNode):
     def _take(
         self,
         interface: CommandInterface,
-        convert: Callable[[Any], tuple[Any, int]],
+        convert: Callable[[Any], Command],
         message: Any,
     ) -> None:
-        command, stamp = convert(message)
         try:
-            self._arm.command(interface.name, command, stamp, self._now_ns())
+            self._arm.command(interface.name, convert(message), self._now_ns())
         except Rejected as rejected:
             self._rejected += 1
             self.problem(f"{interface.topic}: command rejected: {rejected}")
@@ -139,7 +139,10 @@ class StandInNode(GraphNode):
 
     def _take_picture(self, camera: Camera, images: Publisher, infos: Publisher) -> None:
         assert self._eyes is not None
-        stamp = self._now_ns()
+        if not images.get_subscription_count():
+            return  # nobody looks
+        late = faults.PICTURES_LATE if self._fault == "late_pictures" else 0.0
+        stamp = self._now_ns() - round(late * 1e9)
         picture = self._eyes.look(
             camera, self._arm.positions, frozen=self._fault == "frozen_camera"
         )
@@ -205,7 +208,7 @@ class Eyes:
             self._renderer.close()
 
 
-def _trajectory(message: JointTrajectory) -> tuple[Trajectory, int]:
+def _trajectory(message: JointTrajectory) -> Trajectory:
     velocities = [list(point.velocities) for point in message.points]
     return Trajectory(
         names=list(message.joint_names),
@@ -213,17 +216,17 @@ def _trajectory(message: JointTrajectory) -> tuple[Trajectory, int]:
         times=trajectory_times(message),
         positions=[list(point.positions) for point in message.points],
         velocities=velocities if any(velocities) else (),
-    ), 0
+    )
 
 
-def _array(message: Float64MultiArray) -> tuple[list[float], int]:
-    return list(message.data), 0
+def _array(message: Float64MultiArray) -> list[float]:
+    return list(message.data)
 
 
-def _twist(message: TwistStamped) -> tuple[list[float], int]:
+def _twist(message: TwistStamped) -> Twist:
     linear, angular = message.twist.linear, message.twist.angular
-    numbers = [linear.x, linear.y, linear.z, angular.x, angular.y, angular.z]
-    return numbers, stamp_ns(message)
+    values = (linear.x, linear.y, linear.z, angular.x, angular.y, angular.z)
+    return Twist(message.header.frame_id, stamp_ns(message), values)
 
 
 def main(argv: list[str] | None = None) -> int:

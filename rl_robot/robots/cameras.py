@@ -88,7 +88,7 @@ def _camera(section: Section, name: str, urdf: Urdf) -> Camera:
         cx=section.number("cx"),
         cy=section.number("cy"),
         distortion=section.numbers("distortion", 5),
-        topic=section.text("topic") if "topic" in section else f"{name}/image_raw",
+        topic=section.topic("topic") if "topic" in section else f"{name}/image_raw",
         calibrated=section.truth("calibrated") if "calibrated" in section else True,
     )
     section.refuse_others()

@@ -179,13 +179,25 @@ def load_robot(name_or_path: str) -> Robot:
         home=parse_home(section.section("home"), joints),
         interfaces=parse_interfaces(section.section("interfaces"), commanded),
         cameras=parse_cameras(section.section("cameras"), urdf) if "cameras" in section else (),
-        joint_state_topic=joint_states.text("topic"),
+        joint_state_topic=joint_states.topic("topic"),
         joint_state_rate=rate,
         safety=section.value("safety") if "safety" in section else {},
     )
     joint_states.refuse_others()
     section.refuse_others()
+    _check_topics(section, robot)
     return robot
+
+
+def _check_topics(section: Section, robot: Robot) -> None:
+    """Refuse one topic for two things."""
+    uses = {robot.joint_state_topic.lstrip("/"): "joint_states"}
+    others = [(camera.topic, f"camera {camera.name}") for camera in robot.cameras]
+    others += [(one.topic, f"interface {one.name}") for one in robot.interfaces]
+    for topic, use in others:
+        if (name := topic.lstrip("/")) in uses:
+            raise section.error(f"topic {topic} is used by both {uses[name]} and {use}")
+        uses[name] = use
 
 
 def _robot_file(name_or_path: str) -> Path:

@@ -18,7 +18,15 @@ MODES = {
     GRIPPER_COMMAND: (POSITION,),
 }
 STREAMED = (FLOAT64_MULTI_ARRAY, TWIST_STAMPED)
+# What topics of the graph begin with. A controller that listens there would hear commands that have
+# not passed the safety filter.
+GRAPHS_OWN = (
+    "clock", "diagnostics", "dry_run", "emergency_stop", "episode", "goal", "perception", "policy",
+    "recorder", "recovery", "reset", "reward", "robot_description", "safety", "script", "simulator",
+    "teleop", "trainer",
+)  # fmt: skip
 MOST_RATE = 1000.0  # Hz
+MOST_LAG = 0.3  # s: the motions that are remembered
 # Messages of a stream within its driver's timeout, at least: one may be late.
 LEAST_IN_TIMEOUT = 2.0
 
@@ -38,6 +46,7 @@ class CommandInterface:
         rate: Hz of the stream that it is sent at real time, where the type is of set points without
             a time; 0 for the others.
         frame: link in whose axes a twist is given, the base's or the tool's; otherwise empty.
+        lag: s by which its joints are known to follow late, where it takes velocities or twists.
     """
 
     name: str
@@ -49,6 +58,7 @@ class CommandInterface:
     on_timeout: str
     rate: float = 0.0
     frame: str = ""
+    lag: float = 0.0
 
     @property
     def streamed(self) -> bool:
@@ -109,7 +119,7 @@ def _interface(section: Section, name: str, commanded: Commanded) -> CommandInte
     kind = section.choice("type", tuple(MODES))
     interface = CommandInterface(
         name=name,
-        topic=section.text("topic"),
+        topic=section.topic("topic"),
         type=kind,
         mode=section.choice("mode", MODES[kind]),
         joints=section.texts("joints"),
@@ -117,8 +127,11 @@ def _interface(section: Section, name: str, commanded: Commanded) -> CommandInte
         on_timeout=section.choice("on_timeout", ["hold"]),
         rate=_rate(section, kind, commanded.rate),
         frame=section.choice("frame", commanded.frames) if kind == TWIST_STAMPED else "",
+        lag=_lag(section) if "lag" in section else 0.0,
     )
     section.refuse_others()
+    if interface.topic.lstrip("/").split("/")[0] in GRAPHS_OWN:
+        raise section.error(f"topic {interface.topic} is the graph's own: give the controller's")
     for joint in interface.joints:
         joint_called(section, joint, commanded.joints)
     _check_joints(section, interface, commanded)
@@ -137,6 +150,15 @@ def _rate(section: Section, kind: str, default: float) -> float:
     if rate > MOST_RATE:
         raise section.error(f"rate is {rate:g}, it must be at most {MOST_RATE:g} Hz")
     return rate
+
+
+def _lag(section: Section) -> float:
+    lag = section.positive("lag")
+    if section.text("mode") == POSITION:
+        raise section.error("lag is for velocities and twists, where it would count as drift")
+    if lag > MOST_LAG:
+        raise section.error(f"lag is {lag:g}, it must be at most {MOST_LAG:g} s")
+    return lag
 
 
 def _check_joints(section: Section, interface: CommandInterface, commanded: Commanded) -> None:

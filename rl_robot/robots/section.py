@@ -1,10 +1,13 @@
 """A part of a YAML file that says in one line what is wrong with it, and where."""
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rl_robot.errors import UserError
+
+_TOPIC = re.compile(r"/?[A-Za-z]\w*(/[A-Za-z]\w*)*", re.ASCII)
 
 
 class Section:
@@ -50,6 +53,13 @@ class Section:
         value = self.value(key)
         if not isinstance(value, str) or not value:
             raise self.error(f"{key} is {value!r}, it must be text")
+        return value
+
+    def topic(self, key: str) -> str:
+        """Return the name of a ROS topic or action."""
+        value = self.text(key)
+        if not _TOPIC.fullmatch(value) or "__" in value:
+            raise self.error(f"{key} is {value!r}, it must be a topic's name such as arm/commands")
         return value
 
     def number(self, key: str) -> float:

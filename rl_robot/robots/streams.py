@@ -23,6 +23,11 @@ GAIN = 1.0
 # ... but never by more than this part of the planned speed. So what is to stand stands, what is to
 # move keeps its direction, and nothing jumps where a motion ends.
 CORRECTION = 0.2
+# A driver that follows late does not drift: it still comes to the end. Making up for its lag would
+# have it overshoot there by speed times lag. So what lies on the way of the last s is no error; the
+# doctor measures the lag.
+LAG = 0.1
+_MOMENTS = LAG * np.linspace(0.0, 1.0, 6)
 _REMEMBERED = 4  # courses, for measurements that were captured before the present one began
 
 
@@ -103,11 +108,34 @@ class Progress:
         self._heard = now
 
     def error(self, measured: Array, at: float) -> Array:
-        """Return how far from where they should be joints were measured ``at`` that time, (n,)."""
+        """Return how far joints were measured beside their way ``at`` that time, (n,).
+
+        Their way is where they should be now or should have been up to ``LAG`` ago.
+        """
+        way = [positions for one in at - _MOMENTS if (positions := self._at(one)) is not None]
+        if not way:
+            return np.zeros(len(measured))
+        return np.clip(measured, np.min(way, axis=0), np.max(way, axis=0)) - measured
+
+    def _at(self, time: float) -> Array | None:
+        """Return where the joints should be at a time (n,), None before the first course."""
         for began, course in reversed(self._courses):
-            if began <= at:
-                return course.at(at - began) - measured
-        return np.zeros(len(measured))
+            if began <= time:
+                return course.at(time - began)
+        return None
+
+
+def tracking_error(robot: Robot, progress: Progress, measured: Array, at: float) -> Array:
+    """Return how far joints (n,) were from where they should have been ``at`` that time, (n,).
+
+    Those that follow late by their interface's ``lag`` are measured by where they should have been
+    then: else lag would count as drift, and what makes up for it carry them too far.
+    """
+    error = np.zeros(len(robot.joints))
+    for interface in robot.interfaces:
+        columns = [robot.joint_names.index(name) for name in interface.joints]
+        error[columns] = progress.error(measured, at - interface.lag)[columns]
+    return error
 
 
 class Stream:

@@ -17,6 +17,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.client import Client
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
+from rclpy.subscription import Subscription
 from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo, JointState
 from std_msgs.msg import Bool, String
@@ -75,6 +76,7 @@ class RosHub:
         self._paused: int | None = None
         self._calls: list[_Call] = []
         self._asked = ""
+        self._eyes: list[Subscription] = []
         self._listen()
         self._command = node.create_publisher(JointTrajectory, _TELEOP, topics.COMMAND.profile(1))
         self._button = node.publisher(topics.EMERGENCY_STOP)
@@ -97,8 +99,12 @@ class RosHub:
         node.listen(topics.ROBOT_DESCRIPTION, self._take_description)
         for name in self.pictures:
             take_picture, take_info = partial(self._take_picture, name), partial(self._info, name)
-            node.listen(topics.IMAGE_RAW, take_picture, depth=5, raw=True, camera=name)
-            node.listen(topics.CAMERA_INFO, take_info, camera=name)
+            self._eyes += [
+                node.listen(
+                    topics.IMAGE_RAW, take_picture, depth=5, raw=True, awaited=False, camera=name
+                ),
+                node.listen(topics.CAMERA_INFO, take_info, awaited=False, camera=name),
+            ]
 
     def _say_episode(self, task: Task) -> None:
         session = Session(SessionPlan(self.robot.name, "script", episodes=0), task)
@@ -109,6 +115,12 @@ class RosHub:
         publisher.publish(status_message(over.stamp_ns, "episode", over.phase, over.to_values()))
 
     # --- what is heard ---------------------------------------------------------------------
+
+    def close_eyes(self) -> None:
+        """Hear of no more pictures."""
+        for subscription in self._eyes:
+            self._node.destroy_subscription(subscription)
+        self._eyes.clear()
 
     def now(self) -> float:
         """Return the time: s of this machine's clock since the hub was made."""

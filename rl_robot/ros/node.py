@@ -261,10 +261,12 @@ def run_together(
         # What modules and nodes are made of stays: the garbage collector need not look through it.
         gc.collect()
         gc.freeze()
-        while not stopped:
-            executor.spin_once(timeout_sec=0.1)
-        for node in nodes:
-            node.close()
+        try:
+            while not stopped:
+                executor.spin_once(timeout_sec=0.1)
+        finally:  # also where a node failed: a robot that it moves is to be brought to rest
+            for node in nodes:
+                node.close()
         return next((node.exit_code for node in nodes if node.exit_code), 0)
     except (UserError, LostProgramError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)

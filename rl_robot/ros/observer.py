@@ -23,7 +23,7 @@ from rl_robot.ros import topics
 from rl_robot.ros.mailbox import Letter
 from rl_robot.ros.messages import pose_arrays, stamp_ns, status_values
 from rl_robot.ros.node import GraphNode
-from rl_robot.supervision.session import Episode
+from rl_robot.supervision.session import BROKEN, Episode
 from rl_robot.tasks import Task
 
 TICK_PATIENCE = 5.0  # s of wall time without a tick after which it is ticks that are lacking
@@ -98,8 +98,9 @@ class Observer:
         self._tick_at = float("-inf")  # steady clock, s
         node.health["lacks"] = topics.PERCEPTION_AGES.name
         node.every(0.5, self._watch_ticks)
+        self._unheard: set[str] = set()
         if not paced:  # paced, nothing is said before the graph is started
-            node.health["unheard"] = f"{topics.PERCEPTION_AGES.name},{topics.JOINT_STATES.name}"
+            self._listen_anew()
             node.every(LOOK_AGAIN, self._watch_streams)
         node.every(LOOK_AGAIN, self._look_again)
         self._joint_letters = node.mailbox(topics.JOINT_STATES, depth=20)
@@ -164,15 +165,24 @@ class Observer:
         elif not (self._paced and health["lacks"]):  # a paced graph stands still on what it lacks
             health["lacks"] = ticks
 
+    def _listen_anew(self) -> None:
+        """Have `unheard` name the streams that are acted on, until something of each has come."""
+        self._unheard = {topics.PERCEPTION_AGES.name, topics.JOINT_STATES.name}
+        self._tell_unheard()
+
+    def _hear(self, topic: topics.Topic) -> None:
+        if topic.name in self._unheard:
+            self._unheard.remove(topic.name)
+            self._tell_unheard()
+
+    def _tell_unheard(self) -> None:
+        self._node.health["unheard"] = ",".join(sorted(self._unheard))
+
     def _watch_streams(self) -> None:
-        """Keep `unheard` true: the streams of which nothing has come since this node started."""
-        if self._node.health["unheard"]:
+        """Look for joint states, which wake nobody, as long as none are heard."""
+        if self._unheard:
             self._emptied = False
             self._empty_mailboxes()
-            came = {topics.PERCEPTION_AGES: self.tick_ns, topics.JOINT_STATES: self._joint_ns}
-            self._node.health["unheard"] = ",".join(
-                topic.name for topic, newest in came.items() if not newest
-            )
 
     def _look_again(self) -> None:
         """Call back for what came into a mailbox after the tick that it belongs to."""
@@ -229,6 +239,7 @@ class Observer:
             self._executed.clear()
             self._joints.clear()
         self._joint_ns = stamp
+        self._hear(topics.JOINT_STATES)
         self._joints.append((stamp, letter))
 
     def _take_ages(self, raw: bytes) -> None:
@@ -238,6 +249,7 @@ class Observer:
             self._node.problem(f"perception/ages: {error}")
             return
         self._tick_at = time.monotonic()
+        self._hear(topics.PERCEPTION_AGES)
         self._ages = {name: age for name, age in ages.items() if name in self._objects}
         self._changed()
 
@@ -272,6 +284,11 @@ class Observer:
         episode = episode_of(self._node, message)
         if episode is not None:
             self.episode = episode
+            if episode.outcome == BROKEN and not self._paced:
+                # Who says these may have been started again: what came from before doesn't count.
+                self._emptied = False
+                self._empty_mailboxes()
+                self._listen_anew()
             self._changed()
 
 

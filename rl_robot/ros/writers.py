@@ -19,7 +19,7 @@ from rl_robot.robots.commands import (
 )
 from rl_robot.robots.description import Robot
 from rl_robot.robots.interfaces import GRIPPER_COMMAND, POSITION, TWIST_STAMPED, CommandInterface
-from rl_robot.robots.streams import Course, Progress, Stream
+from rl_robot.robots.streams import Course, Progress, Stream, tracking_error
 from rl_robot.ros import topics
 from rl_robot.ros.messages import to_time
 from rl_robot.ros.node import GraphNode
@@ -122,13 +122,18 @@ class Writers:
 
         client = ActionClient(self._node, GripperCommand, interface.topic)
 
+        def hear(future: Any) -> None:
+            if not future.result().accepted:
+                self._node.problem(f"{interface.topic}: the goal was refused: the gripper stays")
+                self._goals[interface.name] = GripperGoals()  # again with the next motion
+
         def send(position: float) -> bool:
             if not client.server_is_ready():
                 self._node.problem(f"{interface.topic}: no action server: the gripper stays")
                 return False
             goal = GripperCommand.Goal()
             goal.command.position, goal.command.max_effort = position, effort
-            client.send_goal_async(goal)
+            client.send_goal_async(goal).add_done_callback(hear)
             return True
 
         return send
@@ -155,7 +160,7 @@ class Writers:
 
     def measure(self, positions: Array, at: float) -> None:
         """Take where the joints (n,) were measured ``at`` that time, s of the clock ``now``."""
-        self._error = self._progress.error(positions, at)
+        self._error = tracking_error(self._robot, self._progress, positions, at)
 
     def send(self, start: Array, motion: Motion) -> None:
         """Have the robot follow a motion that begins at ``start`` (n,), from now on."""
@@ -174,6 +179,16 @@ class Writers:
                 self._send_values(interface, course, 0.0, np.zeros(len(start)))
             else:
                 self._speaking.add(interface.name)
+
+    @property
+    def speaking(self) -> bool:
+        """Whether a stream has yet to say the end of the motion that was sent last."""
+        return bool(self._speaking)
+
+    def tell(self) -> None:
+        """Have every stream say where the motion stands now, for want of its timer."""
+        for interface in self._robot.interfaces:
+            self._tell(interface)
 
     def _send_motion(self, interface: CommandInterface, motion: Motion) -> None:
         part = interface_motion(interface, motion, self._period)

@@ -1,10 +1,14 @@
 """The doctor's graph: who is in it, and which arguments are refused."""
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 from rl_robot.bringup.doctor_graph import DOCTOR
 from rl_robot.bringup.graph import NodeSpec, parse_arguments
 from rl_robot.errors import UserError
+from rl_robot.resources import resource_path
 
 
 def nodes(*arguments: str) -> dict[str, NodeSpec]:
@@ -32,6 +36,16 @@ def test_a_stand_in_takes_the_arms_place_with_its_fault() -> None:
         assert spec.remappings["camera/camera_info"] == "camera/color/camera_info"
 
 
+def test_a_cameras_info_is_where_its_pictures_are(tmp_path: Path) -> None:
+    for topic, info in (("pictures", "camera_info"), ("/eye/rgb", "/eye/camera_info")):
+        values = yaml.safe_load(resource_path("config/robots/arm.yaml").read_text())
+        values["urdf"] = "package://rl_robot/urdf/arm.urdf"
+        values["cameras"]["camera"]["topic"] = topic
+        robot = tmp_path / "mine.yaml"
+        robot.write_text(yaml.safe_dump(values))
+        assert nodes(f"robot:={robot}")["doctor"].remappings["camera/camera_info"] == info
+
+
 def test_a_camera_without_a_driver_gets_our_node() -> None:
     assert nodes("camera:=0")["camera"].parameters["source"] == "0"
 
@@ -44,6 +58,7 @@ def test_a_camera_without_a_driver_gets_our_node() -> None:
         (["only:=rate,everything"], "only 'everything': expected some of joint_states"),
         (["stand_in:=true", "camera:=0"], "cameras of its own"),
         (["robot:=nobody"], "unknown robot 'nobody'"),
+        (["only:=rate,stop", "motion:=false"], "only 'stop' moves the arm"),
         (["motion:=maybe"], "motion 'maybe'"),
         (["json:=findings.txt"], "ends in .json"),
     ],

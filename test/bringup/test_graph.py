@@ -270,6 +270,8 @@ def test_a_dry_run_is_for_a_real_robot_and_shows_what_safety_says():
     assert not any(node.shown for node in sent.values())
     with pytest.raises(UserError, match="dry_run is for a real robot: give simulator:=none"):
         DEPLOY.resolve({"robot": "ur5e", "dry_run": "true"})
+    with pytest.raises(UserError, match="record: a dry run moves nothing"):
+        DEPLOY.resolve({"robot": "ur5e", **PHYSICAL, "dry_run": "true", "record": "true"})
     with pytest.raises(UserError, match=r"has no argument .dry_run."):
         COLLECT.resolve({"dry_run": "true"})
 

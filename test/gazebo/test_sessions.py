@@ -6,24 +6,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
-from sessions import finish, until
+from sessions import TINY_TRAINING, finish, launch, until
 
 from rl_robot.bags import BagReader, compare_bags
 from rl_robot.experience.runs import RunFolder
+from rl_robot.policies import policy_version
 
 
 def start(root: Path, run: str, **arguments: object) -> subprocess.Popen[str]:
     """Start a session of the scripted expert in Gazebo, paced unless told otherwise."""
-    given = {"policy": "script", "pace": "paced", "split": "test", "run": run, "root": root}
-    given |= {"simulator": "gazebo", **arguments}
-    command = [sys.executable, "-m", "rl_robot.cli", "launch", "collect.launch.py"]
-    command += [f"{name}:={value}" for name, value in given.items()]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
+    given = {"policy": "script", "pace": "paced", "split": "test", "run": run}
+    return launch("collect.launch.py", root, **(given | {"simulator": "gazebo"} | arguments))
 
 
 def descendants(pid: int) -> dict[int, str]:
@@ -61,6 +58,15 @@ def gzserver_of(session: subprocess.Popen[str]) -> int:
     return found[0]
 
 
+def kill_gzserver(session: subprocess.Popen[str], run: RunFolder, *, after: int = 0) -> None:
+    """Kill it as soon as an episode has begun, and not before so many are closed."""
+    server = gzserver_of(session)
+    until(lambda: run.episodes.is_dir() and len(run.list_episodes()) >= after, session)
+    old = {path.name for path in run.unfinished_episodes()}
+    until(lambda: bool({p.name for p in run.unfinished_episodes()} - old), session, every=0.002)
+    os.kill(server, signal.SIGKILL)
+
+
 def test_one_seed_gives_the_same_bags_twice_and_the_expert_grasps(tmp_path: Path) -> None:
     runs = []
     for name in ("first", "second"):
@@ -81,8 +87,7 @@ def test_a_killed_gzserver_breaks_one_episode_and_the_session_goes_on(
     policy = "random" if pace == "paced" else "script"  # an episode that lasts
     session = start(tmp_path, "killed", policy=policy, episodes=2, pace=pace)
     run = RunFolder(tmp_path / "killed")
-    until(lambda: bool(run.unfinished_episodes()), session, every=0.002)
-    os.kill(gzserver_of(session), signal.SIGKILL)
+    kill_gzserver(session, run)
     output = finish(session)
     assert session.returncode == 0, output
     episodes = [BagReader(bag).episode for bag in run.list_episodes()]
@@ -90,6 +95,29 @@ def test_a_killed_gzserver_breaks_one_episode_and_the_session_goes_on(
     assert [e.index for e in episodes if e.outcome != "broken"] == [0, 1]
     assert json.loads((run.path / "session.json").read_text())["broken"] == 1
     assert "error: Gazebo ended" in output
+
+
+def test_training_goes_on_to_its_end_after_a_killed_gzserver(tmp_path: Path) -> None:
+    few = {"demonstrations": 2, "steps": 30, "blocks": 1, "test": 1}
+    given = TINY_TRAINING | few | {"simulator": "gazebo"}
+    session = launch("train.launch.py", tmp_path, **given)
+    run = RunFolder(tmp_path / "tiny")
+    kill_gzserver(session, run, after=2)
+    output = finish(session)
+    assert session.returncode == 0, output
+    assert "error: Gazebo ended" in output
+    episodes = [BagReader(path).episode for path in run.list_episodes()]
+    assert [e.outcome for e in episodes].count("broken") == 1
+    whole = Counter(e.extra["stage"] for e in episodes if e.outcome != "broken")
+    assert whole["demonstrations"] == 2
+    assert whole["validate 1"] == 1
+    assert [whole[f"test {name}"] for name in ("demonstrator", "imitation", "learned")] == [1] * 3
+    starts = [(e.extra["stage"], e.index) for e in episodes if e.outcome != "broken"]
+    assert len(set(starts)) == len(starts)  # none was run twice
+    explored = [e for e in episodes if e.extra["stage"].startswith("explore")]
+    assert sum(e.steps for e in explored if e.outcome != "broken") >= 30
+    assert policy_version(str(run.policies / "learned.safetensors")) > 0
+    assert run.report.is_file()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -14,9 +14,10 @@ from rl_robot.hardware.graph_checks import Calibration, Endpoint, Picture
 from rl_robot.hardware.hub import Reply, Sent
 from rl_robot.hardware.joint_checks import JointSample
 from rl_robot.hardware.stand_in import StandIn
+from rl_robot.hardware.twists import Twist
 from rl_robot.robots.cartesian import Motion
 from rl_robot.robots.description import Robot
-from rl_robot.robots.interfaces import GRIPPER_COMMAND, TWIST_STAMPED
+from rl_robot.robots.interfaces import GRIPPER_COMMAND, TWIST
 from rl_robot.robots.streams import Course, Stream
 from rl_robot.safety.chain import make_filter
 
@@ -38,6 +39,7 @@ class SimulatedGraph:
         self.answer: bool | None = True
         self.asked: list[str] = []
         self.enabled = self.latched = self.paused = False
+        self.looking = True
         self._fault = fault
         self._time = 0.0
         self._random = np.random.default_rng(0)
@@ -67,18 +69,22 @@ class SimulatedGraph:
         if not self.paused:
             self._oversee()
 
+    def close_eyes(self) -> None:
+        self.looking = False
+
     def _now_ns(self) -> int:
         return BEGIN_NS + round(self._time * 1e9)
 
     def _show(self) -> None:
-        if self._fault == "missing_camera" or round(self._time / TICK) % 10:
+        if not self.looking or self._fault == "missing_camera" or round(self._time / TICK) % 10:
             return
         for camera in self.robot.cameras:
             number = 0 if self._fault == "frozen_camera" else len(self.pictures[camera.name])
             size = camera.width, camera.height
             # Whatever its rate is, it is kept: the graph has one picture every 0.1 s.
             stamp = len(self.pictures[camera.name]) / camera.rate
-            picture = Picture(stamp, stamp + 0.02, *size, 90.0, 30.0, number)
+            came = stamp + 0.02 + (faults.PICTURES_LATE if self._fault == "late_pictures" else 0.0)
+            picture = Picture(stamp, came, *size, 90.0, 30.0, number)
             self.pictures[camera.name].append(picture)
 
     # --- safety ------------------------------------------------------------------------------
@@ -98,8 +104,10 @@ class SimulatedGraph:
                 values = self._streams[interface.name].values(
                     self._course, elapsed, np.zeros(len(self.robot.joints))
                 )
-                stamp = self._now_ns() if interface.type == TWIST_STAMPED else 0
-                self._arm.command(interface.name, values.tolist(), stamp, self._now_ns())
+                now = self._now_ns()
+                told = values.tolist()
+                command = Twist(interface.frame, now, told) if interface.mode == TWIST else told
+                self._arm.command(interface.name, command, now)
 
     def _step(self, motion: Motion | None) -> None:
         self._filter.interrupt(self._time - self._began)
@@ -115,7 +123,7 @@ class SimulatedGraph:
             if interface.name not in self._streams:
                 columns = [safe.names.index(name) for name in interface.joints]
                 command = Trajectory(interface.joints, 0, times, positions[:, columns].tolist())
-                self._arm.command(interface.name, command, 0, self._now_ns())
+                self._arm.command(interface.name, command, self._now_ns())
 
     def enable(self, wanted: bool) -> Reply:
         if not wanted:

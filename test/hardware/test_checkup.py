@@ -27,6 +27,8 @@ ROBOTS = ("arm", "ur5e", "ur5e_servo", "fr3", "iiwa")  # of each controller's ty
 # What each fault is called by the check that finds it.
 NAMED = {
     "wrong_joint_order": ("motion", "wrong joint order"),
+    "inverted_joint": ("motion", "moves the wrong way"),
+    "scaled_joint": ("motion", "check its units and gear ratio"),
     "unknown_names": ("joint_states", "is not published"),
     "stale_stamps": ("stamps", "stale stamps"),
     "frozen_stamps": ("stamps", "the stamp stands still"),
@@ -38,6 +40,7 @@ NAMED = {
     "slow_rate": ("rate", "joint states come at 50.0 Hz"),
     "missing_camera": ("camera", "no pictures"),
     "frozen_camera": ("camera", "frozen"),
+    "late_pictures": ("camera", "stale pictures"),
     "ignores_timeout": ("timeout", "still moves"),
     "latency": ("motion", "late"),
 }
@@ -84,7 +87,7 @@ def test_a_planted_fault_is_found_and_named(fault: str) -> None:
     assert not graph.enabled
 
 
-@pytest.mark.parametrize("fault", ["wrong_joint_order", "dead_stop"])
+@pytest.mark.parametrize("fault", ["wrong_joint_order", "dead_stop", "inverted_joint"])
 @pytest.mark.parametrize("name", ["fr3", "iiwa", "ur5e_servo"])
 def test_it_is_found_through_every_type_of_controller(name: str, fault: str) -> None:
     check, words = NAMED[fault]
@@ -106,6 +109,46 @@ def test_a_failure_on_a_machine_that_is_held_up_says_so() -> None:
         for _ in range(30 if number % 100 == 0 else 1):
             graph.tick()
     assert "too busy: it was held up for 0.30 s" in failures(checkup.findings)[0].right
+
+
+@pytest.mark.parametrize(("busy", "presses"), [(True, 2), (False, 1)])
+def test_a_stop_that_a_busy_machine_lost_is_pressed_again_and_no_other(
+    monkeypatch: pytest.MonkeyPatch, busy: bool, presses: int
+) -> None:
+    graph, pressed = SimulatedGraph(load_robot("arm")), []
+    press = graph.press_stop
+
+    def press_the_second_time() -> None:
+        pressed.append(graph.now())
+        if len(pressed) > 1:
+            press()
+
+    monkeypatch.setattr(graph, "press_stop", press_the_second_time)
+    checkup = Checkup(graph, lambda _: None, only=("stop",))
+    for _ in checkup.run():
+        held_up = busy and len(pressed) == 1 and graph.now() - pressed[0] < 0.1
+        for _ in range(20 if held_up else 1):
+            graph.tick()
+    assert len(pressed) == presses
+    assert exit_status(checkup.findings) == (SOUND if busy else UNSOUND)
+
+
+def test_a_driver_that_a_busy_machine_held_up_is_listened_to_again() -> None:
+    graph = SimulatedGraph(load_robot("arm"))
+    lost = graph.joints
+    checkup = Checkup(graph, lambda _: None, only=("rate",))
+    for number, _ in enumerate(checkup.run()):
+        for _ in range(40 if number == 100 else 1):
+            graph.tick()
+        if number == 100:
+            del lost[-30:]  # the queue was full
+    assert exit_status(checkup.findings) == SOUND
+    graph = SimulatedGraph(load_robot("arm"))
+    checkup = Checkup(graph, lambda _: None, only=("rate",))
+    for _ in checkup.run():
+        graph.tick()
+        graph.joints[:] = [one for one in graph.joints if one.stamp % 0.5 > 0.2]
+    assert exit_status(checkup.findings) == UNSOUND
 
 
 def test_nothing_moves_after_a_failure_of_what_is_heard() -> None:

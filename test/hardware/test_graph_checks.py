@@ -31,7 +31,13 @@ CALIBRATION = Calibration(
 
 
 def test_controllers_that_hear_pass() -> None:
-    assert check_controllers(ROBOT, HEARD).status == PASS
+    assert check_controllers(ROBOT, HEARD, HEARD).status == PASS
+
+
+def test_whoever_moves_the_robot_past_the_safety_node_is_found() -> None:
+    finding = check_controllers(ROBOT, HEARD, HEARD | {ARM: [Endpoint(KIND)] * 2})
+    assert finding.status == FAIL
+    assert f"1 more than the safety node publish {ARM}" in finding.wrong
 
 
 @pytest.mark.parametrize(
@@ -48,7 +54,7 @@ def test_controllers_that_hear_pass() -> None:
     ],
 )
 def test_a_controller_that_would_not_hear_is_named(gripper: list[Endpoint], words: str) -> None:
-    finding = check_controllers(ROBOT, HEARD | {GRIPPER: gripper})
+    finding = check_controllers(ROBOT, HEARD | {GRIPPER: gripper}, HEARD)
     assert finding.status == FAIL
     assert words in finding.wrong
     assert "gripper_controller" in finding.wrong
@@ -60,6 +66,15 @@ def pictures(**changes: object) -> list[Picture]:
         for i in range(12)
     ]
     return [replace(one, **changes) for one in made]  # type: ignore[arg-type]
+
+
+def late(by: float) -> list[Picture]:
+    return [replace(one, stamp=one.stamp - by) for one in pictures()]
+
+
+def test_pictures_that_a_busy_machine_hears_late_pass() -> None:
+    given = [replace(one, received=one.received + 0.4) for one in pictures()[:-1]]
+    assert check_camera(CAMERA, [*given, pictures()[-1]], CALIBRATION).status == PASS
 
 
 def test_a_sound_camera_passes() -> None:
@@ -75,7 +90,9 @@ def test_a_sound_camera_passes() -> None:
         (pictures(width=640), CALIBRATION, "pictures are 640x240"),
         (pictures(stamp=0.0), CALIBRATION, "stamps do not rise"),
         (pictures()[::2], CALIBRATION, "5.0 Hz, the YAML says 10"),
-        (pictures(received=9.0), CALIBRATION, "s old when they come"),
+        (pictures(received=9.0), CALIBRATION, "stale pictures"),
+        (late(0.2), CALIBRATION, "none is less than 0.230 s old"),
+        (late(-0.06), CALIBRATION, "its clock is 0.030 s ahead"),
         (pictures(digest=1), CALIBRATION, "frozen"),
         (pictures(mean=0.5, spread=0.3), CALIBRATION, "black"),
         (pictures(), None, "no camera_info"),

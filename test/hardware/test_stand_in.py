@@ -38,7 +38,7 @@ def test_joint_states_come_at_their_rate_in_an_order_of_their_own() -> None:
 def test_a_joint_follows_with_the_lag_that_is_stated() -> None:
     lag = 0.05
     arm = StandIn(ARM, NOW, lag=lag)
-    arm.command("arm_controller", moving(1.0, 0.5), 0, NOW)
+    arm.command("arm_controller", moving(1.0, 0.5), NOW)
     arm.advance(NOW + SECOND * 8 // 10)
     one_step = 1.1 * 0.5 * LONGEST_STEP
     assert arm.positions[0] == pytest.approx(HOME[0] + 0.5 * (0.8 - lag), abs=one_step)
@@ -50,7 +50,7 @@ def test_a_joint_follows_with_the_lag_that_is_stated() -> None:
 def test_what_a_controller_rejects_moves_nothing() -> None:
     arm = StandIn(ARM, NOW)
     with pytest.raises(Rejected):
-        arm.command("arm_controller", Trajectory(("elbow",), 0, (1.0,), ((0.0,),)), 0, NOW)
+        arm.command("arm_controller", Trajectory(("elbow",), 0, (1.0,), ((0.0,),)), NOW)
     assert arm.advance(NOW + SECOND)[-1].positions == pytest.approx(
         [ARM.home[name] for name in sorted(ARM.joint_names)]
     )
@@ -94,7 +94,7 @@ def test_faults_are_named_and_others_refused() -> None:
 def test_wrong_joint_order_swaps_two_values_under_right_names() -> None:
     one, other = faults.confused_joints(ARM)
     arm = StandIn(ARM, NOW, fault="wrong_joint_order")
-    arm.command("arm_controller", moving(0.5, 0.3, ARM_NAMES.index(one)), 0, NOW)
+    arm.command("arm_controller", moving(0.5, 0.3, ARM_NAMES.index(one)), NOW)
     place = (samples := arm.advance(NOW + SECOND))[-1]
     shown = dict(zip(place.names, place.positions, strict=True))
     assert set(shown) == set(ARM.joint_names)
@@ -135,7 +135,7 @@ def test_swapped_limits_are_those_of_two_joints(name: str) -> None:
 
 def test_latency_holds_commands_back() -> None:
     arm = StandIn(ARM, NOW, fault="latency")
-    arm.command("arm_controller", moving(0.1, 0.1), 0, NOW)
+    arm.command("arm_controller", moving(0.1, 0.1), NOW)
     arm.advance(NOW + SECOND * 29 // 100)
     assert arm.positions[0] == pytest.approx(HOME[0])
     arm.advance(NOW + SECOND)
@@ -146,7 +146,7 @@ def test_a_driver_that_ignores_its_timeout_goes_on_and_a_sound_one_stops() -> No
     reached = {}
     for fault in ("none", "ignores_timeout"):
         arm = StandIn(ARM, NOW, fault=fault)
-        arm.command("arm_controller", moving(0.1, 0.02), 0, NOW)
+        arm.command("arm_controller", moving(0.1, 0.02), NOW)
         arm.advance(NOW + SECOND)
         reached[fault] = arm.positions[0] - HOME[0]
     assert reached["none"] == pytest.approx(0.02, abs=1e-4)
@@ -155,10 +155,10 @@ def test_a_driver_that_ignores_its_timeout_goes_on_and_a_sound_one_stops() -> No
 
 def test_a_driver_that_ignores_a_stop_goes_on_whatever_it_is_sent() -> None:
     arm = StandIn(ARM, NOW, fault="ignores_stop")
-    arm.command("arm_controller", moving(1.0, 0.2), 0, NOW)
+    arm.command("arm_controller", moving(1.0, 0.2), NOW)
     arm.advance(NOW + SECOND // 2)
     arm.stop_pressed(NOW + SECOND // 2)
     begun = arm.positions[0]
-    arm.command("arm_controller", moving(0.1, begun - HOME[0]), 0, NOW + SECOND // 2)
+    arm.command("arm_controller", moving(0.1, begun - HOME[0]), NOW + SECOND // 2)
     arm.advance(NOW + SECOND)
     assert arm.positions[0] > begun + 0.05

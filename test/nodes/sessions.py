@@ -1,11 +1,33 @@
 """What tests of whole sessions share: sessions are processes that nobody waits for blindly."""
 
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 PATIENCE = 240.0  # s: a bound for a busy machine, not a measure
+TINY_TRAINING = {  # of `train.launch.py`: all stages, as little of each as can be
+    "task": "reach",
+    "policy": "script",
+    "demonstrations": 3,
+    "steps": 60,
+    "blocks": 2,
+    "validation": 1,
+    "test": 2,
+    "imitation_updates": 50,
+    "pretraining_updates": 20,
+    "run": "tiny",
+}
+
+
+def launch(file: str, root: Path, **arguments: object) -> subprocess.Popen[str]:
+    """Start a session by the bare runner, in a process group of its own."""
+    command = [sys.executable, "-m", "rl_robot.cli", "launch", file, f"root:={root}"]
+    command += [f"{name}:={value}" for name, value in arguments.items()]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
 
 
 def finish(session: subprocess.Popen[str]) -> str:

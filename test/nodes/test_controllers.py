@@ -7,6 +7,7 @@ nothing here measures time.
 import os
 import signal
 import time
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from benches import open_bench
 from rclpy.qos import QoSProfile
 from std_srvs.srv import SetBool, Trigger
 
@@ -78,8 +80,28 @@ class Rig:
         bench.node.create_timer(0.1, self.supervise)
         # Slow, so that a busy machine keeps up.
         given = {"robot": robot.source, "task": "reach", "pace": "0.5", "enabled": True}
-        bench.start("safety", **(given | parameters))
-        bench.until(lambda: "safety" in bench.health)
+        self.parameters = given | parameters
+        self.start()
+
+    def start(self) -> None:
+        self.begin = self.measured
+        self.safety = self.bench.start("safety", **self.parameters)
+        self.bench.health.clear()
+        self.bench.until(lambda: "safety" in self.bench.health)
+
+    def ready(self) -> None:
+        """Whatever was before: enabled, where it came to stand."""
+        self.measured = self.begin = ends(self.executed[-1]) if self.executed else self.measured
+        if self.safety.poll() is not None:
+            self.start()
+        assert self.call(Trigger, "clear").success
+        self.bench.until(self.enable)
+
+    def call(self, kind: Any, name: str, **request: bool) -> Any:
+        return self.bench.call(kind, f"safety/{name}", kind.Request(**request))
+
+    def enable(self) -> bool:
+        return bool(self.call(SetBool, "enable", data=True).success)
 
     def hear(self, message: Any) -> None:
         self.messages.append(message)
@@ -111,7 +133,7 @@ class Rig:
 
     def moving(self, said: list[np.ndarray]) -> list[bool]:
         if self.interface.mode == POSITION:
-            return [bool(abs(one[0] - self.robot.home_positions[0]) > 1e-6) for one in said]
+            return [bool(abs(one[0] - self.begin[0]) > 1e-6) for one in said]
         return [bool(np.any(one != 0.0)) for one in said]
 
     def source(self) -> str:
@@ -147,28 +169,39 @@ def ends(message: Any) -> np.ndarray:
     return np.array(message.points[-1].positions)
 
 
-@pytest.fixture(params=list(KINDS))
-def robot(request: pytest.FixtureRequest, tmp_path: Path) -> Robot:
-    return robot_with(tmp_path, **KINDS[request.param])
+@pytest.fixture(scope="module", params=list(KINDS))
+def shared_rig(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Rig]:
+    folder = tmp_path_factory.mktemp(request.param)
+    with open_bench(folder) as bench:
+        yield Rig(bench, robot_with(folder, **KINDS[request.param]))
 
 
-def test_a_stream_follows_the_motion_and_ends_at_rest(bench: Any, robot: Robot) -> None:
-    rig = Rig(bench, robot)
+@pytest.fixture
+def rig(shared_rig: Rig) -> Rig:
+    shared_rig.ready()
+    return shared_rig
+
+
+def test_a_stream_follows_the_motion_and_ends_at_rest(rig: Rig) -> None:
+    told = len(rig.messages)
     rig.move()
-    bench.until(rig.stands)
-    home, arm = robot.home_positions, len(robot.arm_joints)
-    said = np.array(rig.heard)
+    rig.bench.until(rig.stands)
+    begin, arm = rig.begin, len(rig.robot.arm_joints)
+    said = np.array(rig.heard[told:])
     if rig.interface.mode == POSITION:
         steps = np.diff(said, axis=0)
         assert np.all(steps[:, 0] >= -1e-9)  # the first joint, and it alone, forward all the way
-        np.testing.assert_allclose(said[:, 1:], np.tile(home[1:arm], (len(said), 1)), atol=1e-9)
-        assert home[0] < said[-1, 0] <= ends(rig.executed[-1])[0] + 1e-9
+        np.testing.assert_allclose(said[:, 1:], np.tile(begin[1:arm], (len(said), 1)), atol=1e-9)
+        assert begin[0] < said[-1, 0] <= ends(rig.executed[-1])[0] + 1e-9
     elif rig.interface.mode == VELOCITY:
-        assert np.all((said[:, 0] >= -1e-9) & (said[:, 0] <= robot.velocity[0]))
+        assert np.all((said[:, 0] >= -1e-9) & (said[:, 0] <= rig.robot.velocity[0]))
         np.testing.assert_allclose(said[:, 1:], 0.0, atol=1e-9)
     else:
-        assert {message.header.frame_id for message in rig.messages} == {"base_link"}
-        stamps = [stamp_ns(message) for message in rig.messages]
+        messages = rig.messages[told:]
+        assert {message.header.frame_id for message in messages} == {"base_link"}
+        stamps = [stamp_ns(message) for message in messages]
         assert stamps == sorted(stamps)
         assert abs(stamps[-1] - now()) < 60_000_000_000
         # The first joint turns the tool about the vertical, from the x axis towards y.
@@ -177,29 +210,35 @@ def test_a_stream_follows_the_motion_and_ends_at_rest(bench: Any, robot: Robot) 
         np.testing.assert_allclose(said[:, 2:5], 0.0, atol=1e-9)
 
 
-def test_a_stream_stops_for_an_emergency_stop_and_goes_on_after_it(
-    bench: Any, robot: Robot
-) -> None:
-    rig = Rig(bench, robot)
+def test_a_stream_stops_for_an_emergency_stop_and_goes_on_after_it(rig: Rig) -> None:
     rig.move()
-    assert bench.call(Trigger, "safety/emergency_stop", Trigger.Request()).success
-    bench.until(rig.stands)
-    bench.until(rig.stays_silent)
+    assert rig.call(Trigger, "emergency_stop").success
+    rig.bench.until(rig.stands)
+    rig.bench.until(rig.stays_silent)
     for _ in range(10):
         rig.command()
     assert rig.stays_silent()
-    assert bench.call(Trigger, "safety/clear", Trigger.Request()).success
-    rig.measured = ends(rig.executed[-1])
-    bench.until(lambda: bench.call(SetBool, "safety/enable", SetBool.Request(data=True)).success)
+    assert not rig.enable()
+    rig.ready()
     rig.move()
 
 
-def test_a_disabled_stream_ends_at_rest(bench: Any, robot: Robot) -> None:
-    rig = Rig(bench, robot)
+def test_a_disabled_stream_ends_at_rest(rig: Rig) -> None:
     rig.move()
-    assert bench.call(SetBool, "safety/enable", SetBool.Request(data=False)).success
-    bench.until(rig.stands)
-    bench.until(rig.stays_silent)
+    assert rig.call(SetBool, "enable", data=False).success
+    rig.bench.until(rig.stands)
+    rig.bench.until(rig.stays_silent)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stream_ends_at_rest_when_its_process_is_ended(rig: Rig, number: int) -> None:
+    """A velocity controller without a timeout would go on for ever at what it heard last."""
+    rig.move()
+    rig.safety.send_signal(number)
+    rig.bench.until(rig.stands)
+    rig.bench.until(lambda: rig.safety.poll() is not None)
+    assert rig.stays_silent()
+    assert rig.safety.returncode == 0
 
 
 def test_a_halted_process_does_not_make_a_position_jump(bench: Any, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Whole doctors: real nodes over real DDS, on the stand-in of each robot that comes along.
 
-A few at once, each in a ROS domain of its own. What is found is judged, never how quickly.
+Some at once, each in a ROS domain of its own. What is found is judged, never how quickly.
 """
 
 import importlib.util
@@ -11,7 +11,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,9 @@ from rl_robot.hardware.findings import SOUND, UNKNOWN, UNSOUND
 from rl_robot.robots.description import available_robots, load_robot
 from rl_robot.robots.interfaces import GRIPPER_COMMAND
 
+NOBODY = "nobody"
 PATIENCE = 240.0  # s: a bound for a busy machine, not a measure
-ROBOTS_AT_ONCE = 2
-FAULTS_AT_ONCE = 3  # whose doctors don't go through the whole list
+AT_ONCE = 3  # doctors
 
 # Of each planted fault: the check that finds it, and what it is called.
 FAULTS = {
@@ -36,10 +38,6 @@ FAULTS = {
     "swapped_limits": ("limits", "swapped limits"),
     "dead_stop": ("stop", "dead stop button"),
 }
-
-
-def few(names: list[str], at_once: int) -> list[list[str]]:
-    return [names[first : first + at_once] for first in range(0, len(names), at_once)]
 
 
 def start(
@@ -71,11 +69,6 @@ def ended(doctors: Sequence[subprocess.Popen[str]]) -> Iterator[None]:
                 doctor.wait(timeout=10.0)
 
 
-def found(folder: Path, name: str) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads((folder / f"{name}.json").read_text())
-    return document
-
-
 def available() -> list[str]:
     """The robots whose messages are installed."""
     actions = importlib.util.find_spec("control_msgs") is not None
@@ -86,37 +79,79 @@ def available() -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("names", few(available(), ROBOTS_AT_ONCE), ids="-".join)
-def test_each_robot_passes_on_its_stand_in(names: list[str], tmp_path: Path) -> None:
-    doctors = [start(tmp_path, name, f"robot:={name}", "stand_in:=true") for name in names]
-    with ended(doctors):
-        for name, doctor in zip(names, doctors, strict=True):
-            output, _ = doctor.communicate(timeout=PATIENCE)
-            assert doctor.returncode == SOUND, output
-            findings = found(tmp_path, name)["findings"]
-            assert {one["status"] for one in findings} == {"PASS"}
-            assert {one["check"].split()[0] for one in findings} == set(CHECKS)
-            moved = {one["check"] for one in findings if one["check"].startswith("motion ")}
-            assert moved == {f"motion {joint}" for joint in load_robot(name).joint_names}
-            assert output.count("PASS") == 2 * len(findings)  # as they were made, and the table
+@dataclass(frozen=True)
+class Examined:
+    status: int
+    output: str
+    findings: list[dict[str, Any]]
 
 
-@pytest.mark.parametrize("faults", few(list(FAULTS), FAULTS_AT_ONCE), ids="-".join)
-def test_each_planted_fault_is_found_and_named(faults: list[str], tmp_path: Path) -> None:
-    doctors = [
-        start(tmp_path, fault, "stand_in:=true", f"fault:={fault}", f"only:={FAULTS[fault][0]}")
-        for fault in faults
-    ]
-    with ended(doctors):
-        for fault, doctor in zip(faults, doctors, strict=True):
-            check, words = FAULTS[fault]
+class Practice:
+    """Runs the doctors that the tests of this module will ask for, a few at once."""
+
+    def __init__(self, folder: Path, wanted: dict[str, tuple[str, ...]]) -> None:
+        self._folder = folder
+        self._pool = ThreadPoolExecutor(AT_ONCE)
+        self._results = {
+            name: self._pool.submit(self._examine, name, given) for name, given in wanted.items()
+        }
+
+    def result(self, name: str) -> Examined:
+        return self._results[name].result()
+
+    def _examine(self, name: str, arguments: tuple[str, ...]) -> Examined:
+        doctor = start(self._folder, name, *arguments)
+        with ended([doctor]):
             output, _ = doctor.communicate(timeout=PATIENCE)
-            assert doctor.returncode == UNSOUND, output
-            findings = found(tmp_path, fault)["findings"]
-            wrong = [one for one in findings if one["status"] == "FAIL"]
-            assert {one["check"].split()[0] for one in wrong} == {check}, output
-            assert words in f"{wrong[0]['wrong']} {wrong[0]['right']}"
-            assert "FAIL" in output
+        assert doctor.returncode in (SOUND, UNSOUND, UNKNOWN), output
+        document = json.loads((self._folder / f"{name}.json").read_text())
+        return Examined(doctor.returncode, output, document["findings"])
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture(scope="module")
+def practice(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Practice]:
+    wanted: dict[str, tuple[str, ...]] = {}
+    for item in request.session.items:
+        given = item.callspec.params if hasattr(item, "callspec") else {}
+        if item.path == request.path and "robot" in given:
+            wanted[given["robot"]] = ("stand_in:=true", f"robot:={given['robot']}")
+        elif item.path == request.path and "fault" in given:
+            fault = given["fault"]
+            only = f"only:={FAULTS[fault][0]}"
+            wanted[fault] = ("stand_in:=true", f"fault:={fault}", only)
+        elif item.path == request.path and "missing" in item.name:
+            wanted[NOBODY] = ("motion:=false", "only:=joint_states,controllers")
+    made = Practice(tmp_path_factory.mktemp("doctors"), wanted)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("robot", available())
+def test_each_robot_passes_on_its_stand_in(practice: Practice, robot: str) -> None:
+    one = practice.result(robot)
+    assert one.status == SOUND, one.output
+    assert {finding["status"] for finding in one.findings} == {"PASS"}
+    checks = [finding["check"] for finding in one.findings]
+    assert {check.split()[0] for check in checks} == set(CHECKS)
+    moved = {check for check in checks if check.startswith("motion ")}
+    assert moved == {f"motion {joint}" for joint in load_robot(robot).joint_names}
+    assert one.output.count("PASS") == 2 * len(checks)  # as they were made, and the table
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_planted_fault_is_found_and_named(practice: Practice, fault: str) -> None:
+    check, words = FAULTS[fault]
+    one = practice.result(fault)
+    assert one.status == UNSOUND, one.output
+    wrong = [finding for finding in one.findings if finding["status"] == "FAIL"]
+    assert {finding["check"].split()[0] for finding in wrong} == {check}, one.output
+    assert words in f"{wrong[0]['wrong']} {wrong[0]['right']}"
+    assert "FAIL" in one.output
 
 
 def test_a_person_is_asked_before_anything_moves_and_without_a_terminal_nothing_does(
@@ -152,13 +187,11 @@ def test_a_person_is_asked_before_anything_moves_and_without_a_terminal_nothing_
         domain.close()
 
 
-def test_an_arm_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
-    doctor = start(tmp_path, "nobody", "motion:=false", "only:=joint_states,controllers")
-    with ended([doctor]):
-        output, _ = doctor.communicate(timeout=PATIENCE)
-        assert doctor.returncode == UNSOUND, output
-        assert "nothing comes on joint_states, which nobody publishes" in output
-        assert "nobody hears arm_controller/joint_trajectory" in output
+def test_an_arm_that_is_not_there_is_said_to_be_missing(practice: Practice) -> None:
+    one = practice.result(NOBODY)
+    assert one.status == UNSOUND, one.output
+    assert "nothing comes on joint_states, which nobody publishes" in one.output
+    assert "nobody hears arm_controller/joint_trajectory" in one.output
 
 
 def test_a_doctor_that_is_interrupted_says_that_it_does_not_know(tmp_path: Path) -> None:

@@ -3,12 +3,10 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
-from sessions import finish, node_process, until
+from sessions import TINY_TRAINING, finish, launch, node_process, until
 
 from rl_robot.bags import BagReader
 from rl_robot.experience.runs import RunFolder
@@ -20,40 +18,23 @@ from rl_robot.robots.description import load_robot
 from rl_robot.tasks import load_task
 from rl_robot.training.rebuild import read_transitions
 
-TINY = {
-    "task": "reach",
-    "policy": "script",
-    "demonstrations": 3,
-    "steps": 60,
-    "blocks": 2,
-    "validation": 1,
-    "test": 2,
-    "imitation_updates": 50,
-    "pretraining_updates": 20,
+TRAIN = "train.launch.py"
+TINY = TINY_TRAINING | {
     "noise_correlation": 0.25,
     "action_cutoff": 1.5,
     "jerk_weight": 0.5,
-    "run": "tiny",
 }
 
 
-def launch(root: Path, **arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "rl_robot.cli", "launch", "train.launch.py", f"root:={root}"]
-    command += [f"{name}:={value}" for name, value in arguments.items()]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
-
-
 def test_a_killed_session_goes_on_with_every_closed_bag(tmp_path: Path) -> None:
-    first = launch(tmp_path, **TINY)
+    first = launch(TRAIN, tmp_path, **TINY)
     run = RunFolder(tmp_path / "tiny")
     until(lambda: run.episodes.is_dir() and len(run.list_episodes()) >= 4, first)
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
     kept = {path: path.stat().st_mtime_ns for path in run.list_episodes()}
 
-    second = launch(tmp_path, resume="tiny")
+    second = launch(TRAIN, tmp_path, resume="tiny")
     until(lambda: len(run.list_episodes()) > len(kept) + 1, second)
     os.kill(node_process(second, "trainer"), signal.SIGKILL)
     output = finish(second)

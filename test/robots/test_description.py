@@ -229,6 +229,11 @@ CONTRADICTIONS: dict[str, tuple[Change, str]] = {
         _interface(ARM, type=FLOAT64_MULTI_ARRAY, rate=5.0),
         "timeout 0.25 s is too short for a stream of 5 Hz",
     ),
+    "lag of positions": (_interface(ARM, lag=0.05), "lag is for velocities and twists"),
+    "long lag": (
+        _interface(ARM, type=FLOAT64_MULTI_ARRAY, mode="velocity", rate=100.0, lag=1.0),
+        "lag is 1, it must be at most 0.3 s",
+    ),
     "arm by gripper": (
         _interface(ARM, type=GRIPPER_COMMAND),
         "a GripperCommand's is one: it must be .gripper.",
@@ -240,6 +245,12 @@ CONTRADICTIONS: dict[str, tuple[Change, str]] = {
     "source": (_set(7, "joints", "source"), "joints: source is 7, it must be text"),
     "calibrated": (_set("no", *CAMERA, "calibrated"), "calibrated is 'no', it must be true or fal"),
     "camera topic": (_set(3, *CAMERA, "topic"), "topic is 3, it must be text"),
+    "topic's name": (_set("arm commands", *CAMERA, "topic"), "topic is 'arm commands', it must be"),
+    "raw commands": (_interface(ARM, topic="/policy/command"), "is the graph's own: give the cont"),
+    "heard and said": (
+        _interface(ARM, topic="/joint_states"),
+        "topic /joint_states is used by both joint_states and interface arm_controller",
+    ),
     "on timeout": (_set("relax", *GRIPPER, "on_timeout"), "on_timeout is relax, it must be hold"),
     "timeout": (_set(0.0, *GRIPPER, "timeout"), "timeout is 0, it must be above 0"),
     "no joints": (_set([], *GRIPPER, "joints"), "it must be a list of names"),

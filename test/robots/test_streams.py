@@ -15,7 +15,14 @@ from rl_robot.robots.cartesian import Motion
 from rl_robot.robots.description import Robot, load_robot
 from rl_robot.robots.interfaces import FLOAT64_MULTI_ARRAY, POSITION, TWIST, TWIST_STAMPED, VELOCITY
 from rl_robot.robots.kinematics import Kinematics
-from rl_robot.robots.streams import CORRECTION, Course, Progress, Stream
+from rl_robot.robots.streams import (
+    CORRECTION,
+    LAG,
+    Course,
+    Progress,
+    Stream,
+    tracking_error,
+)
 from rl_robot.safety.filter import SafetyFilter
 
 Array = npt.NDArray[np.float64]
@@ -111,9 +118,26 @@ def test_no_error_makes_a_joint_faster_than_its_limit_or_turn_round_or_move_at_r
     assert np.all(excess <= 1e-12)
 
 
+@pytest.mark.parametrize("late", [0, 3, 9])
+def test_a_driver_that_follows_late_is_not_driven_beyond_the_end(late: int) -> None:
+    """As fast as it can for a second, and braking: the lag is no drift."""
+    told, progress = stream(CRANE, VELOCITY), Progress()
+    times = np.arange(1, 151) * TICK
+    speeds = 0.9 * CRANE.velocity[0] * np.clip(np.minimum(times, 1.5 - times) / 0.3, 0.0, 1.0)
+    positions = np.outer(np.cumsum(speeds * TICK), [1.0, 0.0, 0.0])
+    course = Course.of(np.zeros(3), Motion(CRANE.joint_names, times, positions))
+    progress.follow(course, 0.0)
+    reached, sent = np.zeros(3), [np.zeros(3)] * late
+    for time in np.arange(0.0, 2.0, TICK):
+        sent.append(told.values(course, time, progress.error(reached, time))[::-1])
+        reached = reached + TICK * sent[-1 - late]
+        assert reached[0] <= course.at(time + TICK)[0] + 1e-3
+    np.testing.assert_allclose(reached, course.positions[-1], atol=1e-3)
+
+
 def test_a_driver_that_is_slow_is_caught_up_with() -> None:
     """It makes 3 % less of each velocity: without correction, that adds up."""
-    times = np.arange(1, 501) * 0.02
+    times = np.arange(1, 1001) * 0.02
     path = 0.05 * times[:, None] * np.ones(3)
     course = Course.of(np.zeros(3), Motion(CRANE.joint_names, times, path))
     errors = {}
@@ -125,8 +149,28 @@ def test_a_driver_that_is_slow_is_caught_up_with() -> None:
             error = progress.error(reached, time) if corrected else np.zeros(3)
             reached = reached + 0.97 * TICK * told.values(course, time, error)[::-1]
         errors[corrected] = float(np.abs(course.positions[-1] - reached).max())
-    assert errors[False] == pytest.approx(0.03 * 0.5, rel=1e-3)
-    assert errors[True] < 0.2 * errors[False]
+    assert errors[False] == pytest.approx(0.03 * 1.0, rel=1e-3)
+    assert errors[True] < 0.05 * LAG + 0.1 * errors[False]  # as long as it moves, lag hides some
+
+
+def test_a_driver_that_is_late_goes_no_further_where_its_lag_is_said() -> None:
+    """It makes all of each velocity, 0.2 s later: lag is no drift, and must not be made up for."""
+    times = np.arange(1, 51) * 0.02
+    path = 0.2 * np.sin(0.5 * np.pi * times)[:, None] ** 2 * np.ones(3)
+    course = Course.of(np.zeros(3), Motion(CRANE.joint_names, times, path))
+    ended = {}
+    for said in (0.0, 0.2):
+        robot = replace(CRANE, interfaces=tuple(replace(i, lag=said) for i in CRANE.interfaces))
+        progress, told, waiting = Progress(), stream(CRANE, VELOCITY), [np.zeros(3)] * 20
+        reached = course.at(0.0)
+        progress.follow(course, 0.0)
+        for time in [*ticks(course, 0.0), *(course.end + TICK * np.arange(1, 22))]:
+            error = tracking_error(robot, progress, reached, time)
+            waiting.append(told.values(course, time, error)[::-1])
+            reached = reached + TICK * waiting.pop(0)
+        ended[said] = float(np.abs(reached - course.positions[-1]).max())
+    assert ended[0.0] > 0.01
+    assert ended[0.2] < 1e-3
 
 
 @settings(max_examples=25)

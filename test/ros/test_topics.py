@@ -3,8 +3,11 @@
 import pytest
 
 from rl_robot.robots.description import load_robot
+from rl_robot.robots.interfaces import GRAPHS_OWN
 from rl_robot.ros import topics
 from rl_robot.ros.topics import named_topics
+from rl_robot.ros.writers import DRY_RUN
+from rl_robot.safety.arbiter import SOURCES
 from rl_robot.tasks import load_task
 
 
@@ -15,6 +18,12 @@ def test_names_are_filled_in_for_every_choice() -> None:
     ]
     assert topics.REWARD.expanded(object=["a"]) == ["reward"]
     assert topics.OBJECT_POSE.expanded(object=[]) == []
+
+
+def test_no_controller_may_listen_where_the_graph_speaks() -> None:
+    own = {topic.name.split("/")[0] for topic in topics.TOPICS if topic.name[0] != "<"}
+    assert own | set(SOURCES) | {"joint_states"} <= {*GRAPHS_OWN, "joint_states"}
+    assert DRY_RUN.rstrip("/") in GRAPHS_OWN
 
 
 @pytest.mark.parametrize(

@@ -143,8 +143,11 @@ def goals(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         def server_is_ready(self) -> bool:
             return bool(self.node.now < 200.0)
 
-        def send_goal_async(self, goal: Any) -> None:
+        def send_goal_async(self, goal: Any) -> Any:
             sent.append(goal.command)
+            answer = SimpleNamespace(accepted=goal.command.position > 0.01)
+            future = SimpleNamespace(result=lambda: answer)
+            return SimpleNamespace(add_done_callback=lambda hear: hear(future))
 
     for name, members in {
         "control_msgs": {},
@@ -190,6 +193,15 @@ def test_without_an_action_server_it_is_said(goals: list[Any]) -> None:
     desk.now = 100.0  # it is there now
     writers.send(UR5E.home_positions, closing(0.02, 0.02))
     assert [goal.position for goal in goals] == [0.02]
+
+
+def test_a_goal_that_is_refused_is_said_and_sent_again(goals: list[Any]) -> None:
+    desk = Desk()
+    writers = desk.writers(with_action())
+    for _ in range(2):
+        writers.send(UR5E.home_positions, closing(0.005, 0.005))
+    assert [goal.position for goal in goals] == [0.005, 0.005]
+    assert desk.problems == ["hand/gripper: the goal was refused: the gripper stays"] * 2
 
 
 @pytest.mark.parametrize("options", [{"dry_run": True}, {"moving": False}])

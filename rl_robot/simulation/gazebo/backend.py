@@ -207,6 +207,7 @@ class GazeboSimulator:
             self.advance(picture_period)
             for camera in self._robot.cameras:
                 self.render(camera.name)
+        self._joints.rest()
         self.reset({}, seed=self._seed)
 
     def _subscribe(self, camera: Camera) -> None:

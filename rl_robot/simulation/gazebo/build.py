@@ -28,7 +28,7 @@ _COMPILER = "g++"
 _FLAGS = ("-O2", "-fPIC", "-shared", "-std=c++17", "-w")
 # Gazebo 11 uses names that newer Boosts put elsewhere.
 _PLUGIN_FLAGS = ("-DBOOST_BIND_GLOBAL_PLACEHOLDERS",)
-_GAZEBO_LIBRARIES = ("physics", "transport", "common", "msgs")
+_GAZEBO_LIBRARIES = ("physics", "ode", "transport", "common", "msgs")
 _KEY = "made-from"
 Say = Callable[[str], None]
 _LOG = "failed.log"

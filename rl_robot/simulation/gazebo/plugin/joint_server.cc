@@ -9,10 +9,13 @@
 //   advance    set points (n numbers) of count + 1 samples, the present one first; time: a sample
 //   reset      positions of the joints, poses of objects (x, y, z, qx, qy, qz, qw)
 //   place      an empty table, poses of objects
+//   rest       none. The world is whole, renderer and all: from now on none of it moves unasked
 // A reply's tables are joints (position, velocity, effort for each sample) and the objects' poses
 // relative to the robot; its times are the samples'.
 
+#include <chrono>
 #include <cmath>
+#include <condition_variable>
 #include <map>
 #include <mutex>
 #include <stdexcept>
@@ -22,6 +25,8 @@
 
 #include <gazebo/common/Plugin.hh>
 #include <gazebo/msgs/msgs.hh>
+#include <gazebo/ode/ode.h>
+#include <gazebo/physics/ode/ODELink.hh>
 #include <gazebo/physics/physics.hh>
 #include <gazebo/transport/transport.hh>
 
@@ -38,7 +43,8 @@ constexpr long kMostSteps = 10000000;
 constexpr int kPoseSize = 7;
 constexpr int kSampleSize = 3;
 constexpr unsigned int kSeed = 1;           // of ODE, which shuffles its constraints
-constexpr double kIdleRate = 2000.0;        // Hz: how often a world that stands still looks around
+constexpr double kIdleRate = 2000.0;        // Hz: how often a paused world looks around
+constexpr std::chrono::milliseconds kIdle{20};  // how long a stopped Gazebo may be waited for
 constexpr double kAsFastAsPossible = 0.0;
 
 // Where a joint's axis is when all joints are at zero, and how the child is turned in the parent.
@@ -94,8 +100,10 @@ class JointServer : public gazebo::ModelPlugin {
         return;  // answered when it has been simulated
       } else if (kind == "reset" || kind == "place") {
         Put(*request, kind == "reset");
+      } else if (kind == "rest") {
+        rests_ = true;
       } else {
-        Require(false, "it is neither configure, advance, reset nor place");
+        Require(false, "it is neither configure, advance, reset, place nor rest");
       }
       BeginReply(text);
       AddSample();
@@ -112,6 +120,7 @@ class JointServer : public gazebo::ModelPlugin {
   // --- what is asked for ---
 
   void Configure(const Message &request) {
+    Require(!rests_, "configure comes before rest");
     Require(request.joint_size() == 3, "configure takes three tables");
     const Table &joints = request.joint(0), &followers = request.joint(1);
     const int count = joints.name_size();
@@ -141,7 +150,21 @@ class JointServer : public gazebo::ModelPlugin {
     objects_.swap(objects);
     commanded_ = count;
     set_points_.clear();
+    now_ = world_->SimTime();
+    TakeOverPoses();
     Pause();
+  }
+
+  // From now on Move(), not ODE, tells Gazebo where the bodies are.
+  void TakeOverPoses() {
+    bodies_.clear();
+    auto models = objects_;
+    models.push_back(model_);
+    for (auto &model : models)
+      for (auto &link : model->GetLinks())
+        if (auto body = boost::dynamic_pointer_cast<gazebo::physics::ODELink>(link))
+          if (body->GetODEId()) bodies_.push_back(body);
+    for (auto &body : bodies_) dBodySetMovedCallback(body->GetODEId(), nullptr);
   }
 
   void Advance(const Message &request) {
@@ -164,6 +187,7 @@ class JointServer : public gazebo::ModelPlugin {
     advancing_ = true;
     world_->Physics()->SetRealTimeUpdateRate(kAsFastAsPossible);
     world_->SetPaused(false);
+    asked_.notify_one();
   }
 
   void Put(const Message &request, bool all) {
@@ -227,8 +251,12 @@ class JointServer : public gazebo::ModelPlugin {
 
   // --- in step with the world ---
 
+  // A step begins. At rest it waits here until it is asked for: a paused world looks around, and has
+  // the scene updated, as often as it is to notice soon that it goes on. But that is how the
+  // renderer, at the start, comes to hear of the models.
   void Drive() {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::unique_lock<std::mutex> lock(mutex_);
+    while (rests_ && !advancing_ && world_->Running()) asked_.wait_for(lock, kIdle);
     if (!advancing_) return;
     fresh_ = false;
     for (const Servo &servo : servos_) {
@@ -254,16 +282,31 @@ class JointServer : public gazebo::ModelPlugin {
     std::lock_guard<std::mutex> lock(mutex_);
     if (!advancing_) return;
     ++done_;
+    now_ = world_->SimTime();
+    Move(done_ == last_);
     if (done_ % steps_per_sample_ == 0) AddSample();
     if (done_ < last_) return;
     advancing_ = false;
-    Pause();
+    if (!rests_) Pause();
     Answer();
   }
 
   void Pause() {
     world_->SetPaused(true);
     world_->Physics()->SetRealTimeUpdateRate(kIdleRate);
+  }
+
+  // Tell the links where their bodies are, and the renderer only when pictures may be taken: moving
+  // what it draws costs more than the step, as it writes each pose into a text.
+  void Move(bool shown) {
+    boost::recursive_mutex::scoped_lock lock(*world_->Physics()->GetPhysicsUpdateMutex());
+    for (auto &body : bodies_) {
+      const dReal *p = dBodyGetPosition(body->GetODEId()), *q = dBodyGetQuaternion(body->GetODEId());
+      const ignition::math::Quaterniond rotation(q[0], q[1], q[2], q[3]);
+      const ignition::math::Vector3d centre(p[0], p[1], p[2]);
+      const auto position = centre - rotation.RotateVector(body->GetInertial()->CoG());
+      body->SetWorldPose(Pose(position, rotation), false, shown);
+    }
   }
 
   // --- what is answered ---
@@ -275,7 +318,7 @@ class JointServer : public gazebo::ModelPlugin {
   }
 
   void AddSample() {
-    gazebo::msgs::Set(reply_.add_time(), world_->SimTime());
+    gazebo::msgs::Set(reply_.add_time(), now_);
     Table *table = reply_.mutable_joint(0);
     for (int i = 0; i < commanded_; ++i) {
       auto &joint = *servos_[i].joint;
@@ -349,12 +392,16 @@ class JointServer : public gazebo::ModelPlugin {
   gazebo::event::ConnectionPtr begin_, end_;
 
   std::mutex mutex_;  // guards what follows, between transport and world
+  std::condition_variable asked_;
+  std::vector<gazebo::physics::ODELinkPtr> bodies_;
   std::vector<Servo> servos_;  // the commanded ones, then their followers
   std::vector<gazebo::physics::ModelPtr> objects_;
   int commanded_ = 0;
   bool advancing_ = false;
+  bool rests_ = false;  // between two requests, in the midst of a step
   bool fresh_ = false;  // no step was made since a reset
   std::vector<double> set_points_;
+  gazebo::common::Time now_;  // of the last step; the world's is that of the step which waits
   double step_ = 0.0;
   long steps_per_sample_ = 1, last_ = 0, done_ = 0;
   Message reply_;
