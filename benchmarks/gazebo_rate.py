@@ -1,11 +1,11 @@
 """Control steps per second of wall time with the real Gazebo 11 as simulator, in lock-step.
 
-For a camera of 64x64 pixels and the robot's own: gzserver running freely on the same world, which
-is the floor (control periods per second; its camera takes as many pictures, nobody commands the
-joints); the backend alone, which is told a command on every interface, advances one control period
-and takes the picture; and, with the robot's camera, the whole paced graph as in `paced_rate.py`.
-Perception can't see the block in 64x64 pixels, so no graph runs on these. They take turns. The
-last line is JSON.
+For a camera of 64x64 pixels and the robot's own: gzserver running freely on the same world (control
+periods per second; its camera takes as many pictures, nobody commands the joints, and after each
+step the scene is updated, which the backend spares); the backend alone, which is told a command on
+every interface, advances one control period and takes the picture; and the whole paced graph as in
+`paced_rate.py`. Perception can't see the block in 64x64 pixels, so with these the graph's task is
+`reach`, else `grasp`. They take turns. The last line is JSON.
 """
 
 import statistics
@@ -15,10 +15,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import yaml
 from camera_rate import PERIOD, Circling
 from common import Goal, Result, options, report
 from paced_rate import graph_rate
 
+from rl_robot.resources import resource_path
 from rl_robot.robots.commands import interface_motion
 from rl_robot.robots.description import Camera, Robot, load_robot
 from rl_robot.simulation.gazebo.backend import PHYSICS_STEP, GazeboSimulator
@@ -48,6 +50,16 @@ def small_camera(camera: Camera) -> Camera:
         cx=centre,
         cy=centre,
     )
+
+
+def write_robot(camera: Camera, file: Path) -> None:
+    """Write the YAML of the built-in robot with another camera of the same place."""
+    own = resource_path("config/robots/arm.yaml")
+    description = yaml.safe_load(own.read_text())["cameras"]
+    description[camera.name] |= {
+        key: getattr(camera, key) for key in ("width", "height", "fx", "fy", "cx", "cy")
+    }
+    file.write_text(yaml.safe_dump({"extends": str(own), "cameras": description}))
 
 
 def free_rate(robot: Robot, seconds: float) -> float:
@@ -106,13 +118,19 @@ def measure(rounds: int, steps: int, episodes: int) -> Result:
     small = replace(robot, cameras=tuple(small_camera(camera) for camera in robot.cameras))
     turns: dict[str, list[float]] = {}
     lost = 0
-    for _ in range(rounds):
-        for name, one in (("64x64", small), ("320x240", robot)):
-            turns.setdefault(f"free_{name}", []).append(free_rate(one, steps / 100.0))
-            turns.setdefault(f"backend_{name}", []).append(backend_rate(one, steps))
-        graph = graph_rate("script", episodes, simulator="gazebo")
-        turns.setdefault("graph_320x240", []).append(graph["steps_per_second"])
-        lost = max(lost, graph["lost_periods"])
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "small.yaml"
+        write_robot(small.cameras[0], file)
+        for _ in range(rounds):
+            for name, one, path, task in (
+                ("64x64", small, str(file), "reach"),
+                ("320x240", robot, "arm", "grasp"),
+            ):
+                turns.setdefault(f"free_{name}", []).append(free_rate(one, steps / 100.0))
+                turns.setdefault(f"backend_{name}", []).append(backend_rate(one, steps))
+                graph = graph_rate("script", episodes, simulator="gazebo", robot=path, task=task)
+                turns.setdefault(f"graph_{name}", []).append(graph["steps_per_second"])
+                lost = max(lost, graph["lost_periods"])
     figures = {name: statistics.median(rates) for name, rates in turns.items()}
     return {"rounds": rounds, "steps": steps, **figures, "lost_periods": lost}
 
@@ -125,8 +143,7 @@ def table(result: Result) -> str:
         ("backend", "backend alone"),
         ("graph", "whole paced graph"),
     ):
-        values = [result.get(f"{side}_{size}") for size in ("64x64", "320x240")]
-        cells = [f"{value:9.1f}" if value else "        -" for value in values]
+        cells = [f"{result[f'{side}_{size}']:9.1f}" for size in ("64x64", "320x240")]
         lines.append(f"{what:24}{''.join(cells)}")
     return "\n".join([*lines, f"lost periods: {result['lost_periods']}"])
 
@@ -139,7 +156,11 @@ def main() -> int:
     return report(
         lambda: measure(rounds, steps, episodes),
         table,
-        [Goal("backend_64x64", at_least=GOAL), Goal("lost_periods", at_most=0)],
+        [
+            Goal("backend_64x64", at_least=GOAL),
+            Goal("graph_64x64", at_least=GOAL),
+            Goal("lost_periods", at_most=0),
+        ],
         check=given.check,
     )
 

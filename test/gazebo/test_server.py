@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from rl_robot.errors import UserError
+from rl_robot.errors import LostProgramError, UserError
 from rl_robot.simulation.gazebo.installation import Installation, find_installation
 from rl_robot.simulation.gazebo.server import GazeboServer
 
@@ -23,7 +23,8 @@ import sys, time
 from pathlib import Path
 from rl_robot.simulation.gazebo.installation import find_installation
 from rl_robot.simulation.gazebo.server import GazeboServer
-server = GazeboServer(find_installation(), Path(sys.argv[1]), Path(sys.argv[2]))
+world, leavings = Path(sys.argv[1]), Path(sys.argv[2])
+server = GazeboServer(find_installation(), world, leavings / "log", leavings=[leavings])
 print(server.pid, flush=True)
 time.sleep(600)
 """
@@ -158,7 +159,9 @@ def test_a_server_that_ends_at_once_is_said_with_its_last_words(
     program.write_text("#!/bin/sh\necho 'all is well'\necho '[Err] no physics'\nexit 7\n")
     program.chmod(0o755)
     broken = dataclasses.replace(installation, server=program)
-    with pytest.raises(UserError, match=r"\(exit status 7\): \[Err\] no physics \(log: ") as caught:
+    with pytest.raises(
+        LostProgramError, match=r"\(exit status 7\): \[Err\] no physics \(log: "
+    ) as caught:
         GazeboServer(broken, empty_world, tmp_path / "log")
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="No such file"):
@@ -190,7 +193,9 @@ def test_a_server_that_does_not_react_is_ended_all_the_same(
 
 
 def test_nothing_is_left_when_the_owner_is_killed(empty_world: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", OWNER, str(empty_world), str(tmp_path / "log")]
+    leavings = tmp_path / "leavings"
+    leavings.mkdir()
+    command = [sys.executable, "-c", OWNER, str(empty_world), str(leavings)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
         pid = int(owner.stdout.readline())
@@ -198,6 +203,7 @@ def test_nothing_is_left_when_the_owner_is_killed(empty_world: Path, tmp_path: P
         owner.kill()
     wait_until_gone(pids)
     assert not home.exists()
+    assert not leavings.exists()
 
 
 def test_nothing_is_left_when_its_guardian_is_killed(

@@ -80,7 +80,11 @@ class GazeboSimulator:
         )
         self._transport: Transport | None = None
         self.server = GazeboServer(
-            found, world, log or folder / "gzserver.log", options=("--lockstep", "-u")
+            found,
+            world,
+            log or folder / "gzserver.log",
+            options=("--lockstep", "-u"),
+            leavings=[folder],
         )
         try:
             self._transport = Transport(self._messages, self.server.port)

@@ -1,8 +1,9 @@
 """Runs gzserver, and an X server for it, and leaves nothing behind: a program of its own.
 
 Its orders are one JSON object on standard input: ``parent`` (process id), ``command``, ``home``
-(a folder, removed at the end), ``new_display`` (whether to start an X server) and ``environment``
-(the command's; the X server runs in this program's own).
+(a folder, removed at the end), ``leavings`` (folders that are removed when the parent is gone),
+``new_display`` (whether to start an X server) and ``environment`` (the command's; the X server runs
+in this program's own).
 
 It ends what it started when it gets SIGTERM, and when its parent is gone, also if that was killed.
 The kernel's own way to that (PR_SET_PDEATHSIG) holds for the *thread* that starts a program: a
@@ -64,6 +65,9 @@ def main(orders: dict[str, Any]) -> int:
         if display is not None:
             end(display, _DISPLAY_GRACE)
         shutil.rmtree(home, ignore_errors=True)
+        if os.getppid() != orders["parent"]:
+            for folder in orders["leavings"]:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def start_display() -> tuple[subprocess.Popen, str]:

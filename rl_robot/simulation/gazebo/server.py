@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from rl_robot.errors import UserError
+from rl_robot.errors import LostProgramError, UserError
 from rl_robot.simulation.gazebo.installation import Installation
 
 _GUARDIAN = Path(__file__).resolve().parent / "guardian.py"
@@ -59,6 +59,7 @@ class GazeboServer:
         *,
         port: int | None = None,
         options: Sequence[str] = ("--lockstep",),
+        leavings: Sequence[Path] = (),
     ) -> None:
         """Start gzserver and wait until it runs the world.
 
@@ -68,10 +69,11 @@ class GazeboServer:
             log: file that its output is appended to.
             port: for its master; a free one by default.
             options: further ones of gzserver.
+            leavings: folders of this process that are removed when it is gone without doing so.
 
         Raises:
-            UserError: the world can't be read, the port is taken, or gzserver ended or did not
-                come up.
+            UserError: the world can't be read, the port is taken, or a program is missing.
+            LostProgramError: gzserver ended or did not come up.
         """
         world = world.absolute()
         if not world.is_file():
@@ -79,6 +81,7 @@ class GazeboServer:
         if not os.environ.get("DISPLAY") and not shutil.which("Xvfb"):
             raise UserError("Gazebo draws on an X display, and there is none: apt-get install xvfb")
         self.log = log
+        self._leavings = [str(folder.absolute()) for folder in leavings]
         for _ in range(3):
             try:
                 self._start(installation, world, port or _free_port(), options)
@@ -139,6 +142,7 @@ class GazeboServer:
             "command": [str(installation.server), "--verbose", *options, str(world)],
             "new_display": not os.environ.get("DISPLAY"),
             "environment": environment,
+            "leavings": self._leavings,
         }
         with self.log.open("ab") as log:
             self._log_start = log.tell()
@@ -178,12 +182,14 @@ class GazeboServer:
             if code is not None:
                 if _PORT_TAKEN in self._output():
                     raise _PortTakenError
-                raise self._failure(f"gzserver ended at its start (exit status {code})")
+                what = f"gzserver ended at its start (exit status {code})"
+                raise LostProgramError(self._with_reason(what))
             if time.monotonic() > deadline:
-                raise self._failure(f"gzserver did not come up within {_START_TIMEOUT:.0f} s")
+                what = f"gzserver did not come up within {_START_TIMEOUT:.0f} s"
+                raise LostProgramError(self._with_reason(what))
             time.sleep(0.05)
         if _NO_WORLD in self._output():
-            raise self._failure("gzserver can't read the world")
+            raise UserError(self._with_reason("gzserver can't read the world"))
 
     def _has_world(self, deadline: float) -> bool:
         """Tell whether the master, while a connection to it lasts, names the world's topics."""
@@ -207,11 +213,11 @@ class GazeboServer:
             file.seek(max(self._log_start, end - _TAIL_BYTES))
             return _COLOURS.sub("", file.read().decode(errors="replace"))
 
-    def _failure(self, what: str) -> UserError:
+    def _with_reason(self, what: str) -> str:
         lines = [line.strip() for line in self._output().splitlines() if line.strip()]
         chosen = [line for line in lines if "Err" in line] or lines
         said = " / ".join(line[:_LINE_LENGTH] for line in chosen[-3:]) or "it said nothing"
-        return UserError(f"{what}: {said} (log: {self.log})")
+        return f"{what}: {said} (log: {self.log})"
 
 
 def _free_port() -> int:
