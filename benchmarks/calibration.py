@@ -21,11 +21,11 @@ from rl_robot.calibration.intrinsics import calibrate_intrinsics
 from rl_robot.calibration.rehearsal import Rehearsal
 from rl_robot.calibration.session import lens_guess
 from rl_robot.calibration.views import Lens, View, board_pose, inverse
-from rl_robot.robots.description import Camera, Robot, load_robot
+from rl_robot.robots.description import Camera, load_robot
 from rl_robot.simulation.world import load_scene
 
 SIZE = (640, 480)
-LENS = (800.0, 804.0, 322.0, 238.0, -0.10, 0.05, 0.001, -0.0005, 0.0)
+LENS = Lens(*SIZE, (800.0, 804.0, 322.0, 238.0, -0.10, 0.05, 0.001, -0.0005, 0.0))
 JOINT_ERROR = 0.0005  # rad, standard deviation, in the third of the cases
 CLOSED = "closed form alone, lens known"  # the peer
 KNOWN, ALL, WORN = "extrinsics, lens known", "all", "all, joints off by 0.5 mrad"
@@ -36,26 +36,10 @@ GOALS = (
 )
 
 
-def true_camera(robot: Robot) -> Camera:
-    """Return the robot's first camera with a lens that distorts, and more pixels."""
-    fx, fy, cx, cy, *distortion = LENS
-    width, height = SIZE
-    return replace(
-        robot.cameras[0],
-        width=width,
-        height=height,
-        fx=fx,
-        fy=fy,
-        cx=cx,
-        cy=cy,
-        distortion=tuple(distortion),
-    )
-
-
 def measure(counts: Sequence[int], seeds: int) -> Result:
     """Return errors of each case, number of poses and seed."""
     robot, board = load_robot("arm"), Board()
-    camera = true_camera(robot)
+    camera = LENS.on(robot.cameras[0])  # one that distorts, and has more pixels
     trials = []
     for seed in range(seeds):
         rehearsal = Rehearsal(robot, load_scene("table"), board, camera, seed=seed)
@@ -85,17 +69,16 @@ def _view(rehearsal: Rehearsal, name: str, joints: np.ndarray) -> View:
 def _trials(
     board: Board, camera: Camera, views: list[View], worn: list[View], count: int
 ) -> Iterator[Result]:
-    truth = Lens(*SIZE, LENS)
-    seen = np.array([board_pose(board, view.corners, truth)[0] for view in views])
+    seen = np.array([board_pose(board, view.corners, LENS)[0] for view in views])
     closed = solve_closed_form(np.array([view.hand for view in views]), seen)
     yield {"case": CLOSED, "poses": count, "focal": 0.0, **_offsets(closed.z, camera)}
-    known = calibrate_extrinsics(board, views, truth)
+    known = calibrate_extrinsics(board, views, LENS)
     yield {"case": KNOWN, "poses": count, "focal": 0.0, **_errors(known, camera)}
     found = calibrate_intrinsics(board, views, SIZE)
     guess = lens_guess(board, found)
     for case, seen in ((ALL, views), (WORN, worn)):
         placed = calibrate_extrinsics(board, seen, found.lens, guess=guess)
-        focal = max(abs(placed.lens.values[i] / LENS[i] - 1.0) for i in (0, 1))
+        focal = max(abs(placed.lens.values[i] / LENS.values[i] - 1.0) for i in (0, 1))
         yield {"case": case, "poses": count, "focal": focal, **_errors(placed, camera)}
 
 

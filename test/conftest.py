@@ -9,7 +9,7 @@ from hypothesis import settings
 # The tests beside this file use the helpers of those folders, too.
 sys.path[:0] = [
     str(Path(__file__).parent / name)
-    for name in ("bags", "calibration", "experience", "nodes", "simulation", "training")
+    for name in ("bags", "bringup", "calibration", "experience", "nodes", "simulation", "training")
 ]
 
 # The real Gazebo's tests are asked for by name, as `make gazebo-test` does.

@@ -113,14 +113,9 @@ class Rehearsal:
         above = moved(self._hand(joints) @ self.held, self.board.corners)[:, 2]
         if above.min() < 2.0 * self.board.square:
             return False  # it would stand in the table
-        camera = self.camera
-        lens = Lens(
-            camera.width,
-            camera.height,
-            (camera.fx, camera.fy, camera.cx, camera.cy, *camera.distortion),
-        )
+        lens = Lens.of(self.camera)
         pixels = lens.project(moved(pose, self.board.corners))
-        inside = (pixels > 0).all(axis=1) & (pixels < (camera.width, camera.height)).all(axis=1)
+        inside = (pixels > 0).all(axis=1) & (pixels < (lens.width, lens.height)).all(axis=1)
         return bool(inside.mean() > 0.6)
 
     def _add_board(self, spec: mujoco.MjSpec) -> None:

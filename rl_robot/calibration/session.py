@@ -127,8 +127,7 @@ def _given_lens(camera: Camera | None, size: tuple[int, int]) -> Lens:
             f"the intrinsics of camera {camera.name} were not measured (calibrated: false): "
             "calibrate all"
         )
-    fx, fy, cx, cy = camera.fx, camera.fy, camera.cx, camera.cy
-    return Lens(*size, (fx, fy, cx, cy, *camera.distortion))
+    return Lens.of(camera)
 
 
 def _refused(gathered: Gathered) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from rl_robot.calibration.board import Board, Corners
+from rl_robot.robots.description import Camera
 
 Array = NDArray[np.float64]
 
@@ -40,6 +41,26 @@ class Lens:
     width: int
     height: int
     values: tuple[float, ...]
+
+    @classmethod
+    def of(cls, camera: Camera) -> Lens:
+        """Return a camera's intrinsics as its robot's YAML has them."""
+        values = (camera.fx, camera.fy, camera.cx, camera.cy, *camera.distortion)
+        return cls(camera.width, camera.height, values)
+
+    def on(self, camera: Camera) -> Camera:
+        """Return the camera with these intrinsics."""
+        fx, fy, cx, cy, *distortion = self.values
+        return replace(
+            camera,
+            width=self.width,
+            height=self.height,
+            fx=fx,
+            fy=fy,
+            cx=cx,
+            cy=cy,
+            distortion=tuple(distortion),
+        )
 
     @property
     def matrix(self) -> Array:

@@ -128,8 +128,8 @@ class Progress:
 def tracking_error(robot: Robot, progress: Progress, measured: Array, at: float) -> Array:
     """Return how far joints (n,) were from where they should have been ``at`` that time, (n,).
 
-    Those that follow late by their interface's ``lag`` are measured by where they should have been
-    then: else lag would count as drift, and what makes up for it carry them too far.
+    Those that are known to follow late by their interface's ``lag``, more than is allowed to all,
+    are measured by where they should have been then.
     """
     error = np.zeros(len(robot.joints))
     for interface in robot.interfaces:

@@ -7,25 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from rl_robot.resources import resource_path
+from ros_launch import launch_command, launch_environment, make_prefix
 
 pytest.importorskip("launch_ros", reason="launch and launch_ros are not installed here")
 
-LAUNCH = """
-import sys
-from launch import LaunchDescription, LaunchService
-from launch.actions import IncludeLaunchDescription
-from launch.launch_description_sources import AnyLaunchDescriptionSource
-
-arguments = [text.split(":=", 1) for text in sys.argv[2:]]
-included = IncludeLaunchDescription(
-    AnyLaunchDescriptionSource(sys.argv[1]), launch_arguments=arguments
-)
-service = LaunchService(noninteractive=True)
-service.include_launch_description(LaunchDescription([included]))
-sys.exit(service.run())
-"""
 # Notes its arguments; the spawner ends once all are there, then Gazebo, and with it the launch.
 STUB = """\
 #!{python}
@@ -62,11 +47,7 @@ PACKAGES = (
 
 def launch(folder: Path, *arguments: str, fate: int = 0) -> subprocess.CompletedProcess[str]:
     """Launch the file over stubs in ``folder``; the spawner's exit status is ``fate``."""
-    prefix = folder / "prefix"
-    index = prefix / "share" / "ament_index" / "resource_index" / "packages"
-    index.mkdir(parents=True)
-    for package in PACKAGES:
-        (index / package).touch()
+    prefix = make_prefix(folder, PACKAGES)
     for name in EXECUTABLES:
         path = prefix / name
         path.parent.mkdir(parents=True)
@@ -76,16 +57,10 @@ def launch(folder: Path, *arguments: str, fate: int = 0) -> subprocess.Completed
             )
         )
         path.chmod(0o755)
-    root = Path(__file__).resolve().parents[2]
-    environment = os.environ | {
-        "AMENT_PREFIX_PATH": f"{prefix}:{os.environ.get('AMENT_PREFIX_PATH', sys.prefix)}",
-        "PATH": f"{prefix / 'bin'}:{os.environ['PATH']}",
-        "PYTHONPATH": f"{root}:{os.environ.get('PYTHONPATH', '')}",
-        "ROS_LOG_DIR": str(folder / "log"),
-    }
-    file = str(resource_path("launch/gazebo.launch.py"))
+    environment = os.environ | launch_environment(folder, prefix)
+    environment["PATH"] = f"{prefix / 'bin'}:{os.environ['PATH']}"
     return subprocess.run(
-        [sys.executable, "-c", LAUNCH, file, *arguments],
+        [*launch_command("gazebo"), *arguments],
         cwd=folder,
         env=environment,
         capture_output=True,

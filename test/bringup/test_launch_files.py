@@ -12,27 +12,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ros_launch import launch_command, launch_environment, make_prefix
 
 from rl_robot.bringup.graphs import COLLECT, GRAPHS
 from rl_robot.resources import resource_path
 
 pytest.importorskip("launch_ros", reason="launch and launch_ros are not installed here")
 
-# What `ros2 launch FILE name:=value` does with a file, without ros2cli.
-LAUNCH = """
-import sys
-from launch import LaunchDescription, LaunchService
-from launch.actions import IncludeLaunchDescription
-from launch.launch_description_sources import AnyLaunchDescriptionSource
-
-arguments = [text.split(":=", 1) for text in sys.argv[2:]]
-included = IncludeLaunchDescription(
-    AnyLaunchDescriptionSource(sys.argv[1]), launch_arguments=arguments
-)
-service = LaunchService(noninteractive=True)
-service.include_launch_description(LaunchDescription([included]))
-sys.exit(service.run())
-"""
 # A node that notes how it was started and how it was ended; the supervisor's fate is given.
 FAKE_NODE = """\
 #!{python}
@@ -64,28 +50,20 @@ NODES = [node.name for node in COLLECT.nodes(COLLECT.resolve(EACH))]
 @pytest.fixture
 def start(tmp_path, monkeypatch):
     """Start a launch file of ours over fake executables; return its process."""
-    prefix = tmp_path / "prefix"
-    index = prefix / "share" / "ament_index" / "resource_index" / "packages"
-    index.mkdir(parents=True)
-    (index / "rl_robot").touch()
+    prefix = make_prefix(tmp_path, ["rl_robot"])
     folder = prefix / "lib" / "rl_robot"
     folder.mkdir(parents=True)
     for name in (*NODES, "faults"):
         executable = folder / name
         executable.write_text(FAKE_NODE.format(python=sys.executable, folder=str(tmp_path)))
         executable.chmod(0o755)
-    monkeypatch.setenv(
-        "AMENT_PREFIX_PATH", f"{prefix}:{os.environ.get('AMENT_PREFIX_PATH', sys.prefix)}"
-    )
     (prefix / "share" / "rl_robot").mkdir()
-    root = Path(__file__).resolve().parents[2]
-    monkeypatch.setenv("PYTHONPATH", f"{root}:{os.environ.get('PYTHONPATH', '')}")
-    monkeypatch.setenv("ROS_LOG_DIR", str(tmp_path / "log"))
+    for name, value in launch_environment(tmp_path, prefix).items():
+        monkeypatch.setenv(name, value)
 
     def start_file(*arguments: str, fates: dict[str, int]) -> "Launch":
         (tmp_path / "fates").write_text(json.dumps(fates))
-        file = str(resource_path("launch/collect.launch.py"))
-        return Launch([sys.executable, "-c", LAUNCH, file, "processes:=each", *arguments], tmp_path)
+        return Launch([*launch_command("collect"), "processes:=each", *arguments], tmp_path)
 
     return start_file
 

@@ -1,10 +1,10 @@
 """Pictures of a board in a simulated robot's hand, whose truth is known."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from known_views import BOARD, LENS, SIZE
+from known_views import BOARD, LENS
 from numpy.typing import NDArray
 
 from rl_robot.calibration.rehearsal import Rehearsal
@@ -28,18 +28,7 @@ class Rehearsed:
 def rehearse() -> Rehearsed:
     """The built-in robot before a camera whose lens is that of `LENS`; drawn once."""
     robot = load_robot("arm")
-    fx, fy, cx, cy, *distortion = LENS.values
-    width, height = SIZE
-    camera = replace(
-        robot.cameras[0],
-        width=width,
-        height=height,
-        fx=fx,
-        fy=fy,
-        cx=cx,
-        cy=cy,
-        distortion=tuple(distortion),
-    )
+    camera = LENS.on(robot.cameras[0])
     rehearsal = Rehearsal(robot, load_scene("table"), BOARD, camera, seed=3)
     joints = rehearsal.poses(POSES)
     pictures = [rehearsal.picture(q) for q in joints]

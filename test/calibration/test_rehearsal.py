@@ -1,7 +1,6 @@
 """The whole way in rendered pictures: lens, noise, detection, calibration, against the truth."""
 
 from collections import Counter
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,11 +20,6 @@ def gathered(rehearsed: Rehearsed) -> Gathered:
         assert corners is not None
         views.append(View(f"{i}.png", corners, rehearsed.rehearsal.hand(joints)))
     return Gathered(views, SIZE, Counter(), [])
-
-
-def true_lens(camera: Any) -> Lens:
-    values = (camera.fx, camera.fy, camera.cx, camera.cy, *camera.distortion)
-    return Lens(camera.width, camera.height, values)
 
 
 def test_the_board_is_seen_where_the_truth_puts_it(
@@ -61,7 +55,7 @@ def test_extrinsics_with_the_known_lens_are_closer_still(
 ) -> None:
     found: Calibration = calibrate("extrinsics", BOARD, gathered, rehearsed.camera)
     assert found.extrinsics is not None
-    assert found.lens == true_lens(rehearsed.camera)
+    assert found.lens == LENS == Lens.of(rehearsed.camera)
     millimetres, degrees = difference(found.extrinsics.camera, rehearsed.camera.pose)
     assert millimetres < 0.2
     assert degrees < 0.02

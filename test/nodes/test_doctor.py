@@ -29,12 +29,12 @@ NOBODY = "nobody"
 PATIENCE = 240.0  # s: a bound for a busy machine, not a measure
 AT_ONCE = 3  # doctors
 
-# Of each planted fault: the check that finds it, and what it is called.
+# Of each planted fault: the check that finds it, and what it is called. The others are planted in
+# test/hardware/test_checkup.py, without processes.
 FAULTS = {
     "wrong_joint_order": ("motion", "wrong joint order"),
     "stale_stamps": ("stamps", "stale stamps"),
     "clock_ahead": ("clock", "ahead"),
-    "clock_behind": ("clock", "behind"),
     "swapped_limits": ("limits", "swapped limits"),
     "dead_stop": ("stop", "dead stop button"),
 }

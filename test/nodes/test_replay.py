@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from ros_launch import launch_command, launch_environment, make_prefix
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from rl_robot.bags import BagMessage, BagReader, EpisodeWriter, typestore
@@ -302,10 +303,7 @@ def test_safety_runs_again_beside_a_live_robot_and_leaves_it_alone(
 
 def _ros2_launch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return what starts the launch file as `ros2 launch` does, with executables to be found."""
-    prefix = folder / "prefix"
-    index = prefix / "share" / "ament_index" / "resource_index" / "packages"
-    index.mkdir(parents=True)
-    (index / "rl_robot").touch()
+    prefix = make_prefix(folder, ["rl_robot"])
     (prefix / "share" / "rl_robot").mkdir()
     executables = prefix / "lib" / "rl_robot"
     executables.mkdir(parents=True)
@@ -313,25 +311,9 @@ def _ros2_launch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         lines = [f"#!{sys.executable}", f"from rl_robot.nodes.{name} import main", "exit(main())"]
         (executables / name).write_text("\n".join(lines))
         (executables / name).chmod(0o755)
-    known = os.environ.get("AMENT_PREFIX_PATH", sys.prefix)
-    monkeypatch.setenv("AMENT_PREFIX_PATH", f"{prefix}:{known}")
-    monkeypatch.setenv("PYTHONPATH", f"{os.getcwd()}:{os.environ.get('PYTHONPATH', '')}")
-    monkeypatch.setenv("ROS_LOG_DIR", str(folder / "log"))
-    script = """
-import sys
-from launch import LaunchDescription, LaunchService
-from launch.actions import IncludeLaunchDescription
-from launch.launch_description_sources import AnyLaunchDescriptionSource
-
-arguments = [text.split(":=", 1) for text in sys.argv[2:]]
-included = IncludeLaunchDescription(
-    AnyLaunchDescriptionSource(sys.argv[1]), launch_arguments=arguments
-)
-service = LaunchService(noninteractive=True)
-service.include_launch_description(LaunchDescription([included]))
-sys.exit(service.run())
-"""
-    return [sys.executable, "-c", script, str(resource_path("launch/replay.launch.py"))]
+    for name, value in launch_environment(folder, prefix).items():
+        monkeypatch.setenv(name, value)
+    return launch_command("replay")
 
 
 def test_safety_does_not_run_again_where_a_robot_may_be_driven(bench: Any, bag: Path) -> None:
