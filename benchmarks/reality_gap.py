@@ -28,7 +28,7 @@ from rl_robot.bags import BagReader
 from rl_robot.bags.pictures import image_pixels
 from rl_robot.errors import UserError
 from rl_robot.evaluation.comparison import compare, tally
-from rl_robot.evaluation.episodes import EpisodeFigures, read_episode, read_run
+from rl_robot.evaluation.episodes import EpisodeFigures, read_episode, read_outcome, read_run
 from rl_robot.evaluation.statistics import mean_interval, paired_difference
 from rl_robot.experience.runs import RunFolder
 from rl_robot.robots.description import load_robot
@@ -63,16 +63,24 @@ def learn(root: Path, seed: int) -> Path:
 
 
 def tried(root: Path, name: str, policy: str, simulator: str, episodes: int) -> RunFolder:
-    """Return the run of a policy in a simulator, recorded unless it is there already."""
+    """Return the run of a policy in a simulator, recorded unless it is there already.
+
+    Raises:
+        UserError: what is there is another policy's, or was broken off.
+    """
     run = root / f"{name}-{simulator}-{episodes}"
-    if not (run / "result.json").is_file():
-        if run.exists():
-            raise UserError(f"{run} was not finished: remove it, or give another --root")
+    if not run.exists():
         say(f"{name} in {simulator}: {episodes} starts")
         run_session(
             run, policy=policy, simulator=simulator, pace="paced", episodes=episodes, split=SPLIT
         )
-    return RunFolder.open(run)
+    folder = RunFolder.open(run)
+    recorded = [read_outcome(bag) for bag in folder.list_episodes()]
+    if sum(one.counts for one in recorded) < episodes:  # Ctrl-C leaves a result too, of fewer
+        raise UserError(f"{run} was not finished: remove it, or give another --root")
+    if any(one.metadata.policy != policy for one in recorded):
+        raise UserError(f"{run} is not of {policy}: remove it, or give another --root")
+    return folder
 
 
 def say(text: str) -> None:
